@@ -1,0 +1,1 @@
+"""Implementations of the category *activations*; the registry says which papers."""

@@ -1,0 +1,1 @@
+"""Implementations of the category *augmentation*; the registry says which papers."""

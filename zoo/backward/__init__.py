@@ -1,0 +1,1 @@
+"""Implementations of the category *backward*; the registry says which papers."""

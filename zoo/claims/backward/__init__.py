@@ -1,0 +1,1 @@
+"""Claim checks of the category *backward*."""

@@ -1,0 +1,1 @@
+"""Implementations of the category *convolution*; the registry says which papers."""

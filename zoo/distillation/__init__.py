@@ -1,0 +1,1 @@
+"""Implementations of the category *distillation*; the registry says which papers."""

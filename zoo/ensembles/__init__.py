@@ -1,0 +1,1 @@
+"""Implementations of the category *ensembles*; the registry says which papers."""

@@ -1,0 +1,1 @@
+"""Implementations of the category *generative*; the registry says which papers."""

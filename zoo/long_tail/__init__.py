@@ -1,0 +1,1 @@
+"""Implementations of the category *long_tail*; the registry says which papers."""

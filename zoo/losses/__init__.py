@@ -1,0 +1,1 @@
+"""Implementations of the category *losses*; the registry says which papers."""

@@ -1,0 +1,1 @@
+"""Implementations of the category *memory*; the registry says which papers."""

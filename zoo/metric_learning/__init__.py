@@ -1,0 +1,1 @@
+"""Implementations of the category *metric_learning*; the registry says which papers."""

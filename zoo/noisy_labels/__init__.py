@@ -1,0 +1,1 @@
+"""Implementations of the category *noisy_labels*; the registry says which papers."""

@@ -1,0 +1,1 @@
+"""Implementations of the category *optimizers*; the registry says which papers."""

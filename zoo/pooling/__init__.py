@@ -1,0 +1,1 @@
+"""Implementations of the category *pooling*; the registry says which papers."""

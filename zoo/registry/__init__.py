@@ -1,0 +1,1 @@
+"""What zoo knows: schema, loading, cross-checks, lookup. Nothing here imports torch."""

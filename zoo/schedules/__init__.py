@@ -1,0 +1,1 @@
+"""Implementations of the category *schedules*; the registry says which papers."""

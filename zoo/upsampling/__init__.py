@@ -1,0 +1,1 @@
+"""Implementations of the category *upsampling*; the registry says which papers."""

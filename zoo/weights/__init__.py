@@ -1,0 +1,1 @@
+"""Implementations of the category *weights*; the registry says which papers."""
