@@ -8,6 +8,9 @@ data only: nothing in a record is ever formatted, evaluated or imported, except 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -48,13 +51,27 @@ Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s<>\"']+$", max_le
 Scalar = str | int | float | bool | None
 
 
+_extra_roots: ContextVar[tuple[str, ...]] = ContextVar("extra_roots", default=())
+
+
+@contextmanager
+def allow_target_root(package: str | None) -> Iterator[None]:
+    """While open, targets may also point into ``package``: the one that the user named by its entry point."""
+    token = _extra_roots.set((package,) if package else ())
+    try:
+        yield
+    finally:
+        _extra_roots.reset(token)
+
+
 def _target(value: str) -> str:
     match = re.fullmatch(r"([A-Za-z_][\w]*(?:\.[A-Za-z_][\w]*)*):([A-Za-z_][\w]*)", value)
     if not match:
         raise ValueError("a target is written 'package.module:Attribute'")
     module = match[1]
-    if not any(module == root or module.startswith(root + ".") for root in TARGET_ROOTS):
-        raise ValueError(f"a target may only point into {', '.join(TARGET_ROOTS)}")
+    roots = (*TARGET_ROOTS, *_extra_roots.get())
+    if not any(module == root or module.startswith(root + ".") for root in roots):
+        raise ValueError(f"a target may only point into {', '.join(roots)}")
     if any(part.startswith("_") for part in value.replace(":", ".").split(".")):
         raise ValueError("a target may not point at a private name")
     return value

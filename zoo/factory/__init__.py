@@ -1,0 +1,1 @@
+"""create(), swap() and their reports."""
