@@ -2,33 +2,96 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 
-def positional_moments(x: Tensor, eps: float = 1e-5, unbiased: bool = True) -> tuple[Tensor, Tensor]:
-    r"""Mean and standard deviation over channels at every position.
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
-    .. math:: \mu_{b,h,w} = \frac1C \sum_c X_{b,c,h,w}, \qquad
-              \sigma_{b,h,w} = \sqrt{\frac{1}{C - u} \sum_c (X_{b,c,h,w} - \mu_{b,h,w})^2 + \epsilon}
 
-    with ``u = 1`` for ``unbiased``. Computed in float32 at least.
+class _Standardise(torch.autograd.Function):
+    """``(y, mean, std)`` of every position, all three differentiable.
+
+    Plain autograd keeps four tensors of the input's size and walks over them again; the derivative needs only the output:
+
+    ``dx = (dy - mean_c(dy) - y * sum_c(dy * y) / m) / std + dmean / C + dstd * y / m`` with ``m = C - u``.
+
+    It is written in the *outputs*, so that a second derivative (gradient penalties) flows through them by itself.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, eps: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        wide = _wide(x)
+        mean = wide.mean(1, keepdim=True)
+        centred = wide - mean  # centred second moment: the difference E[x^2] - mean^2 cancels
+        std = (centred * centred).sum(1, keepdim=True).div_(count).add_(eps).sqrt_()
+        return centred.div_(std).to(x.dtype), mean, std
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float, int], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        y, _, std = output
+        ctx.count = inputs[2]
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(y, std)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, dmean: Tensor | None, dstd: Tensor | None) -> tuple[Tensor, None, None]:
+        y, std = ctx.saved_tensors
+        wide_y = _wide(y)
+        dx = torch.zeros_like(wide_y) if dy is None else None
+        if dy is not None:
+            wide_dy = _wide(dy)
+            along = (wide_dy * wide_y).sum(1, keepdim=True) / ctx.count
+            dx = torch.addcmul(wide_dy - wide_dy.mean(1, keepdim=True), wide_y, along, value=-1) / std
+        if dmean is not None:
+            dx = dx + dmean / y.shape[1]
+        if dstd is not None:
+            dx = torch.addcmul(dx, wide_y, dstd / ctx.count)
+        return dx.to(y.dtype), None, None
+
+
+def positional_norm(x: Tensor, eps: float = 1e-5, unbiased: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Standardise every position over its channels; the moments come along for a shortcut.
+
+    .. math:: \mu_{b,h,w} = \frac1C \sum_c X_{b,c,h,w}, \quad
+              \sigma_{b,h,w} = \sqrt{\frac{1}{C - u} \sum_c (X_{b,c,h,w} - \mu_{b,h,w})^2 + \epsilon}, \quad
+              Y = \frac{X - \mu}{\sigma}
+
+    with ``u = 1`` for ``unbiased``. Statistics in float32 at least.
 
     Args:
-        x: ``(N, C, *)``.
+        x: ``(N, C, *)``, floating point.
         eps: added inside the root.
         unbiased: divide by C - 1 as the authors' PyTorch code does; their TensorFlow code divides by C.
 
     Returns:
-        ``(mean, std)``, each ``(N, 1, *)``.
+        ``(y, mean, std)``: ``(N, C, *)`` and twice ``(N, 1, *)``.
+
+    Raises:
+        TypeError: integer input.
+        ValueError: fewer channels than the variance needs.
     """
-    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    var, mean = torch.var_mean(wide, dim=1, correction=1 if unbiased else 0, keepdim=True)
-    return mean, (var + eps).sqrt()
+    if not x.is_floating_point():
+        raise TypeError(f"positional_norm needs floating-point input, received {x.dtype}")
+    count = x.shape[1] - int(unbiased)
+    if count < 1:
+        raise ValueError(
+            f"positional_norm needs at least {1 + int(unbiased)} channels with unbiased={unbiased}, "
+            f"received an input of shape {tuple(x.shape)}"
+        )
+    return _Standardise.apply(x, eps, count)
 
 
 class PositionalNorm(nn.Module):
     r"""PONO: :math:`y = (x - \mu) / \sigma` per position, without learned parameters.
+
+    Train and eval are the same function and no sample sees another. Follow it by :class:`MomentShortcut` or
+    :class:`DynamicMomentShortcut` where the moments are to come back.
 
     Args:
         num_channels: C of the input ``(N, C, *)``.
@@ -39,6 +102,7 @@ class PositionalNorm(nn.Module):
     Raises:
         ValueError: ``num_channels`` below 2 with ``unbiased`` (the sample variance of one value does not exist),
             or an input whose channels differ.
+        TypeError: integer input.
     """
 
     def __init__(
@@ -50,27 +114,60 @@ class PositionalNorm(nn.Module):
         self.num_channels, self.eps, self.unbiased, self.return_moments = num_channels, eps, unbiased, return_moments
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
-        if x.shape[1] != self.num_channels:
+        if x.dim() < 2 or x.shape[1] != self.num_channels:
             raise ValueError(f"positional_norm was made for {self.num_channels} channels, received {tuple(x.shape)}")
-        mean, std = positional_moments(x, self.eps, self.unbiased)
-        y = ((x - mean) / std).to(x.dtype)
+        y, mean, std = positional_norm(x, self.eps, self.unbiased)
         return (y, mean, std) if self.return_moments else y
 
     def extra_repr(self) -> str:
         return f"{self.num_channels}, eps={self.eps}, unbiased={self.unbiased}"
 
 
+def _check_moments(name: str, x: Tensor, mean: Tensor, std: Tensor) -> None:
+    if x.shape[2:] != mean.shape[2:] or mean.shape != std.shape:
+        raise ValueError(
+            f"{name} needs moments of the input's size, received {tuple(x.shape)}, "
+            f"{tuple(mean.shape)} and {tuple(std.shape)}"
+        )
+
+
 class MomentShortcut(nn.Module):
     """MS: scale and shift decoder features with moments that PONO extracted in the encoder: ``x * std + mean``.
 
-    ``x`` is ``(N, C, *)``, ``mean`` and ``std`` are ``(N, 1, *)`` of the same spatial size. Not in place: the authors'
-    code writes into ``x``, which breaks autograd where ``x`` is needed again.
+    ``x`` is ``(N, C, *)``, ``mean`` and ``std`` are ``(N, 1, *)`` of the same spatial size. Not in place, and in the
+    order in which :func:`positional_norm` returns them (the authors' ``MS(x, beta, gamma)`` takes mean, then std, too).
+
+    Raises:
+        ValueError: moments of another spatial size.
     """
 
     def forward(self, x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        if x.shape[2:] != mean.shape[2:] or mean.shape != std.shape:
-            raise ValueError(
-                f"moment_shortcut needs moments of the input's size, received {tuple(x.shape)}, "
-                f"{tuple(mean.shape)} and {tuple(std.shape)}"
-            )
+        _check_moments("moment_shortcut", x, mean, std)
         return (x * std + mean).to(x.dtype)
+
+
+class DynamicMomentShortcut(nn.Module):
+    r"""DMS: a small network turns the encoder's moments into per-channel scale and shift: :math:`\gamma x + \beta`.
+
+    :math:`(\beta, \gamma) = f(\mu, \sigma)` with ``f``: 3x3 convolution from 2 to ``hidden`` channels, ReLU, 3x3
+    convolution to ``2 * num_channels``. Nothing keeps ``gamma`` positive, as in the authors' code.
+
+    Args:
+        num_channels: C of the decoder features ``(N, C, H, W)``.
+        hidden: width of the network; the authors take the decoder's width (default: ``num_channels``).
+
+    Raises:
+        ValueError: moments of another spatial size.
+    """
+
+    def __init__(self, num_channels: int, hidden: int | None = None) -> None:
+        super().__init__()
+        width = hidden or num_channels
+        self.net = nn.Sequential(
+            nn.Conv2d(2, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, 2 * num_channels, 3, padding=1)
+        )
+
+    def forward(self, x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        _check_moments("dynamic_moment_shortcut", x, mean, std)
+        beta, gamma = self.net(torch.cat((mean, std), 1).to(x.dtype)).chunk(2, 1)
+        return gamma * x + beta

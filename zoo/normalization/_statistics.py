@@ -1,0 +1,82 @@
+"""What the layers with running statistics share: moments, input checks, and whether a forward pass is a repetition."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def wide(x: Tensor) -> Tensor:
+    """``x`` in float32 at least."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def reduced(x: Tensor) -> tuple[int, ...]:
+    """All dimensions but the channels' of ``(N, C, *)``."""
+    return (0, *range(2, x.dim()))
+
+
+def per_channel(v: Tensor, x: Tensor) -> Tensor:
+    """View ``(C,)`` so that it broadcasts against ``(N, C, *)``."""
+    return v.view(1, -1, *(1,) * (x.dim() - 2))
+
+
+def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of every channel of ``(N, C, *)``, each ``(C,)`` and float32 at least.
+
+    Two passes, so that nothing cancels; on a CPU that is several times faster than ``torch.var_mean`` over these dims.
+    """
+    x = wide(x)
+    mean = x.mean(reduced(x))
+    return mean, (x - per_channel(mean, x)).square().mean(reduced(x))
+
+
+def check_input(name: str, x: Tensor, num_channels: int, ndims: tuple[int, ...]) -> None:
+    """Refuse what the layer was not built for.
+
+    Raises:
+        TypeError: integer input.
+        ValueError: another number of dimensions or of channels.
+    """
+    if not x.is_floating_point():
+        raise TypeError(f"{name} needs floating-point input, received {x.dtype}")
+    if x.dim() not in ndims or x.shape[1] != num_channels:
+        allowed = " or ".join(f"{d}-d" for d in ndims)
+        raise ValueError(f"{name} takes {allowed} input with {num_channels} channels, received {tuple(x.shape)}")
+
+
+def check_statistics(name: str, x: Tensor) -> None:
+    """Refuse a training batch with a single value per channel: its variance says nothing.
+
+    Raises:
+        ValueError: one value per channel.
+    """
+    if x.numel() == x.shape[1]:
+        raise ValueError(f"{name} needs more than one value per channel in training, received {tuple(x.shape)}")
+
+
+def recomputing() -> bool:
+    """Whether this forward pass runs inside a backward pass, as activation checkpointing makes it.
+
+    Running statistics have seen this batch then. Compiled graphs recompute without calling the layer again.
+    """
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+@torch.library.custom_op("zoo::kept", mutates_args=())
+def _kept(values: list[Tensor]) -> list[Tensor]:
+    return [v.clone() for v in values]
+
+
+@_kept.register_fake
+def _(values: list[Tensor]) -> list[Tensor]:
+    return [torch.empty_like(v) for v in values]
+
+
+def kept(*values: Tensor) -> list[Tensor]:
+    """Small tensors that depend on a buffer which this forward pass changes, in a form that backward may rely on.
+
+    A compiled backward recomputes cheap values from the graph's inputs, and takes a buffer's *changed* value for that
+    (seen with torch 2.15: wrong gradients, no error). What an opaque operator returns is saved instead.
+    """
+    return _kept(list(values)) if torch.compiler.is_compiling() else list(values)

@@ -1,0 +1,79 @@
+"""AdaNorm: a scale that depends on the input and gets no gradient (Xu et al., arXiv 1911.07013)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def ada_norm(
+    x: Tensor, scale: float = 2.0, k: float = 0.1, eps: float = 1e-5, unbiased: bool = False, dim: int = -1
+) -> Tensor:
+    r"""Standardise, then damp large values by a factor that is a constant for the gradient.
+
+    .. math:: y = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}, \qquad z = C \; \mathrm{sg}(1 - k y) \odot y
+
+    ``sg`` stops the gradient: with it the derivative is that of ``y`` times a number; without it, it would be
+    :math:`C (1 - 2 k y)`.
+
+    Args:
+        x: any shape, floating point.
+        scale: C. The authors' translation code takes 2.
+        k: damping (paper: 1/10).
+        eps: inside the root.
+        unbiased: sample variance (n - 1), as in the authors' code; the paper divides by n.
+        dim: the dimension that is standardised.
+
+    Returns:
+        Same shape as ``x``; its mean over ``dim`` is :math:`-C k \sigma^2 / (\sigma^2 + \epsilon)`, not 0.
+
+    Raises:
+        TypeError: integer input.
+    """
+    if not x.is_floating_point():
+        raise TypeError(f"ada_norm needs floating-point input, received {x.dtype}")
+    n = x.shape[dim]
+    # Sample variance is the biased one times n / (n - 1): the same kernel with another eps and a constant factor.
+    share = (n - 1) / n if unbiased else 1.0
+    y = F.layer_norm(x.movedim(dim, -1), (n,), None, None, eps * share).movedim(-1, dim)
+    factor = (scale * share**0.5) - (scale * k * share) * y.detach()
+    return factor * y
+
+
+class AdaNorm(nn.Module):
+    r"""AdaNorm over the last dimension: ``(N, *, C) -> (N, *, C)``, without parameters; see :func:`ada_norm`.
+
+    Args:
+        num_channels: C, the size of the last dimension.
+        scale, k, eps, unbiased: as in :func:`ada_norm`.
+
+    Raises:
+        ValueError: ``num_channels`` below 2 with ``unbiased``, a ``k`` below 0, or an input of another size.
+        TypeError: integer input.
+    """
+
+    dim = -1
+
+    def __init__(
+        self, num_channels: int, scale: float = 2.0, k: float = 0.1, eps: float = 1e-5, unbiased: bool = False
+    ) -> None:
+        super().__init__()
+        if num_channels < (2 if unbiased else 1):
+            raise ValueError(f"ada_norm needs num_channels >= {2 if unbiased else 1}, received {num_channels}")
+        if k < 0:
+            raise ValueError(f"ada_norm needs k >= 0, received {k}")
+        self.num_channels, self.scale, self.k, self.eps, self.unbiased = num_channels, scale, k, eps, unbiased
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() < 2 or x.shape[self.dim] != self.num_channels:
+            raise ValueError(f"ada_norm was made for {self.num_channels} channels, received {tuple(x.shape)}")
+        return ada_norm(x, self.scale, self.k, self.eps, self.unbiased, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_channels}, scale={self.scale}, k={self.k}, eps={self.eps}, unbiased={self.unbiased}"
+
+
+class AdaNorm2d(AdaNorm):
+    """:class:`AdaNorm` over the channels of ``(N, C, *)``, one position at a time."""
+
+    dim = 1

@@ -1,0 +1,131 @@
+"""Batch-Channel Normalization: a batch norm, true or estimated, before group norm (Qiao et al., arXiv 1911.09738)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.normalization._statistics import channel_moments, check_input, check_statistics, kept, recomputing
+
+
+class EstimatedBatchNorm(nn.Module):
+    r"""Batch norm of ``(N, C, *)`` that normalises with its running estimates in training, too.
+
+    .. math:: \hat\sigma^2 \leftarrow (1 - \lambda)\hat\sigma^2 + \lambda E_B[(x - \hat\mu_{old})^2], \quad
+              \hat\mu \leftarrow (1 - \lambda)\hat\mu + \lambda \mu_B, \quad
+              y = \gamma \frac{x - \hat\mu}{\sqrt{\hat\sigma^2 + \epsilon}} + \beta
+
+    The variance is centred at the mean before this step, so it holds the square of the mean's drift. No gradient flows
+    through the estimates: the layer is an affine map per channel that moves with the data, and a batch of one works.
+
+    Args:
+        num_channels: C.
+        eps: inside the root.
+        momentum: lambda, the speed of the estimates. The authors' class starts it at 0 in a buffer that nothing in
+            their repository sets, so theirs never leave mean 0 and variance 1; 0 does the same here.
+        affine: gain and shift per channel.
+
+    Raises:
+        ValueError: ``momentum`` outside [0, 1], input of another shape. TypeError: integer input.
+    """
+
+    def __init__(self, num_channels: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
+        super().__init__()
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"estimated batch norm needs a momentum in [0, 1], received {momentum}")
+        self.num_channels, self.eps, self.momentum = num_channels, eps, momentum
+        self.weight = nn.Parameter(torch.ones(num_channels)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(num_channels)) if affine else None
+        self.register_buffer("running_mean", torch.zeros(num_channels))
+        self.register_buffer("running_var", torch.ones(num_channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_input("estimated batch norm", x, self.num_channels, (2, 3, 4, 5))
+        mean, var = self.running_mean, self.running_var
+        if self.training:
+            if not recomputing():
+                with torch.no_grad():
+                    batch_mean, batch_var = channel_moments(x)
+                    # E[(x - m)^2] = Var[x] + (E[x] - m)^2
+                    about_old = batch_var + (batch_mean - mean).square()
+                    var.lerp_(about_old.to(var.dtype), self.momentum)
+                    mean.lerp_(batch_mean.to(mean.dtype), self.momentum)
+                    self.num_batches_tracked.add_(1)
+            mean, var = kept(mean.clone(), var.clone())  # the next step moves the buffers before a late backward
+        return F.batch_norm(x, mean, var, self.weight, self.bias, training=False, eps=self.eps)
+
+    def eval_affine(self) -> tuple[Tensor, Tensor]:
+        """``(scale, shift)`` of the evaluation form ``x * scale + shift``, for folding into the layer before."""
+        scale = (self.running_var + self.eps).rsqrt()
+        scale = scale if self.weight is None else self.weight * scale
+        shift = -self.running_mean * scale
+        return scale, shift if self.bias is None else self.bias + shift
+
+    def extra_repr(self) -> str:
+        return f"{self.num_channels}, eps={self.eps}, momentum={self.momentum}"
+
+
+class BatchChannelNorm2d(nn.Module):
+    r"""BCN of ``(N, C, *)``: :math:`y = \gamma_g \, \mathrm{GN}_G(\mathrm{BN}(x)) + \beta_g`.
+
+    The inner norm has gain and shift per channel, the outer one **per group**: ``G`` numbers, as the authors have it
+    (``nn.GroupNorm`` has ``C``). The batch statistics keep units away from being switched off for every input. For
+    small batches take ``estimated``.
+
+    Args:
+        num_channels: C.
+        num_groups: G of the outer norm (code: 32).
+        eps: of both norms.
+        momentum: of the inner norm's running values.
+        estimated: :class:`EstimatedBatchNorm` in place of batch statistics.
+        per_channel: give the outer norm ``C`` gains, as re-implementations do; other checkpoint, more parameters.
+
+    Raises:
+        ValueError: channels that do not divide into the groups, input of another shape, or, without ``estimated``, one
+            value per channel in training. TypeError: integer input.
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        num_groups: int = 32,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        estimated: bool = False,
+        per_channel: bool = False,
+    ) -> None:
+        super().__init__()
+        if num_groups < 1 or num_channels % num_groups:
+            raise ValueError(
+                f"batch_channel_norm: {num_channels} channels do not divide into {num_groups} groups; "
+                f"allowed: {', '.join(str(g) for g in range(1, num_channels + 1) if num_channels % g == 0)}"
+            )
+        self.num_channels, self.num_groups, self.eps, self.per_channel = num_channels, num_groups, eps, per_channel
+        if estimated:
+            self.bn: nn.Module = EstimatedBatchNorm(num_channels, eps, momentum)
+        else:
+            self.bn = _AnyBatchNorm(num_channels, eps, momentum)
+        size = num_channels if per_channel else num_groups
+        self.weight = nn.Parameter(torch.ones(size))
+        self.bias = nn.Parameter(torch.zeros(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_input("batch_channel_norm", x, self.num_channels, (2, 3, 4, 5))
+        weight, bias = self.weight, self.bias
+        if not self.per_channel:
+            each = self.num_channels // self.num_groups
+            weight, bias = weight.repeat_interleave(each), bias.repeat_interleave(each)
+        return F.group_norm(self.bn(x), self.num_groups, weight, bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_channels}, num_groups={self.num_groups}, eps={self.eps}"
+
+
+class _AnyBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """``nn.BatchNorm2d`` for any number of positions."""
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        if self.training:
+            check_statistics("batch_channel_norm", x)

@@ -1,0 +1,161 @@
+"""Moving Average Batch Normalization: moving statistics in the backward pass, too (Yan et al., arXiv 2001.06838)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.normalization._statistics import check_input, kept, per_channel, recomputing, reduced, wide
+
+
+class _MovingNormalise(torch.autograd.Function):
+    r""":math:`y = g x / \chi + b`, whose derivative uses a moving average of the gradient's statistic.
+
+    ``store`` keeps the last m values of :math:`E[\partial L/\partial z \cdot z]`, ``slot`` marks the row of this step and
+    ``moving`` says whether the average of all rows or the current value is used.
+    """
+
+    @staticmethod
+    def forward(
+        x: Tensor, gain: Tensor, bias: Tensor, var: Tensor, store: Tensor, slot: Tensor, moving: Tensor
+    ) -> Tensor:
+        scale = per_channel(gain * var.rsqrt(), x)
+        return torch.addcmul(per_channel(bias, x), wide(x), scale).to(x.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        x, gain, _, var, store, slot, moving = inputs
+        ctx.save_for_backward(x, gain, var, slot, moving)
+        ctx.store = store  # written in backward, so autograd must not check its version
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, gain, var, slot, moving = ctx.saved_tensors
+        wide_x, wide_dy, inverse = wide(x), wide(dy), var.rsqrt()
+        dgain = (wide_dy * wide_x).sum(reduced(x)) * inverse  # sum of dy * z
+        dbias = wide_dy.sum(reduced(x))
+        now = gain * dgain * (x.shape[1] / x.numel())  # E[g_z z], g_z = gain * dy
+        with torch.no_grad():
+            ctx.store.copy_(torch.where(slot[:, None], now, ctx.store))
+            statistic = torch.where(moving, ctx.store.mean(0), now)
+        dx = torch.addcmul(
+            wide_dy * per_channel(gain * inverse, x), wide_x, per_channel(statistic * inverse.square(), x), value=-1
+        )
+        return dx.to(x.dtype), dgain, dbias, None, None, None, None
+
+
+class MovingAverageBatchNorm2d(nn.Module):
+    r"""MABN of ``(N, C, *)``: divide by a moving second moment, centre nothing; use it after :class:`CentredConv2d`.
+
+    .. math:: \chi_t^2 = \frac1m \sum_{s=0}^{m-1} E_B[x_{t-s}^2] + \epsilon, \quad
+              r = \mathrm{clip}_{[1/\lambda, \lambda]}\Big(\frac{\chi_t}{\hat\chi}\Big), \quad
+              y = \gamma r \frac{x}{\chi_t} + \beta
+
+    .. math:: \frac{\partial L}{\partial x} = \frac{1}{\chi_t}\Big(g_z - z \cdot \frac1m \sum_s E_B[g_z z]_{t-s}\Big),
+              \quad z = x / \chi_t, \; g_z = \gamma r \frac{\partial L}{\partial y}
+
+    During warm-up both averages hold the current batch only (then this is batch normalization without a mean, exact
+    gradient included), and ``r`` is 1 until ``clip_after`` steps. :math:`\hat\chi^2` is an exponential average with
+    ``decay``; evaluation is :math:`\gamma x / \sqrt{\hat\chi^2 + \epsilon} + \beta`.
+
+    Args:
+        num_channels: C.
+        buffer_size: m; the authors' code takes simulated batch / real batch (16 for 32 out of 2).
+        eps: added to the second moments.
+        decay: kept share of the exponential average per step (paper: 0.98).
+        warmup: steps with the statistics of the current batch only; at least ``buffer_size`` (code: 100).
+        clip: lambda (paper: 5).
+        clip_after: first step whose correction ``r`` may differ from 1 (code: the larger of 1000 and ``warmup``).
+
+    State: ``running_var``, ``square_store`` and ``gradient_store`` ``(m, C)``, ``num_batches_tracked``. The gradient's
+    store is written during ``backward``; call backward once per training forward pass. A repeated forward pass of
+    activation checkpointing moves nothing. Each process of DDP has its own stores: pass ``broadcast_buffers=False``.
+    No second derivatives through the moving average.
+
+    Raises:
+        ValueError: sizes or decay out of range; input of another shape. TypeError: integer input.
+    """
+
+    ndims: tuple[int, ...] = (2, 3, 4, 5)
+
+    def __init__(
+        self,
+        num_channels: int,
+        buffer_size: int = 16,
+        eps: float = 1e-5,
+        decay: float = 0.98,
+        warmup: int = 100,
+        clip: float = 5.0,
+        clip_after: int = 1000,
+    ) -> None:
+        super().__init__()
+        if buffer_size < 1 or not 0 <= decay < 1 or clip < 1:
+            raise ValueError(
+                f"moving_average_bn needs buffer_size >= 1, decay in [0, 1) and clip >= 1, received "
+                f"{buffer_size}, {decay} and {clip}"
+            )
+        self.num_channels, self.buffer_size, self.eps, self.decay = num_channels, buffer_size, eps, decay
+        self.warmup, self.clip, self.clip_after = max(warmup, buffer_size), clip, max(clip_after, warmup)
+        self.weight = nn.Parameter(torch.ones(num_channels))
+        self.bias = nn.Parameter(torch.zeros(num_channels))
+        self.register_buffer("running_var", torch.ones(num_channels))
+        self.register_buffer("square_store", torch.zeros(buffer_size, num_channels))
+        self.register_buffer("gradient_store", torch.zeros(buffer_size, num_channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_input("moving_average_bn", x, self.num_channels, self.ndims)
+        if not self.training:
+            scale, shift = self.eval_affine()
+            return torch.addcmul(per_channel(shift, x), wide(x), per_channel(scale, x)).to(x.dtype)
+        again = recomputing()
+        with torch.no_grad():
+            step = self.num_batches_tracked - int(again)  # steps before this one
+            slot = torch.arange(self.buffer_size, device=x.device) == step % self.buffer_size
+            moving = step >= self.warmup
+            square = wide(x).square().mean(reduced(x)).to(self.square_store.dtype)
+            store = torch.where(slot[:, None], square, self.square_store)
+            var = torch.where(moving, store.mean(0), square)
+            running = (
+                (self.running_var - (1 - self.decay) * var) / max(self.decay, 1e-12) if again else self.running_var
+            )
+            correction = ((var + self.eps) / (running + self.eps)).sqrt().clamp(1 / self.clip, self.clip)
+            r = torch.where(step >= self.clip_after, correction, torch.ones_like(correction))
+            if not again:
+                self.square_store.copy_(store)
+                self.running_var.lerp_(var, 1 - self.decay)
+                self.num_batches_tracked.add_(1)
+            var, r, slot, moving = kept(var + self.eps, r, slot, moving)
+        return _MovingNormalise.apply(x, self.weight * r, self.bias, var, self.gradient_store, slot, moving)
+
+    def eval_affine(self) -> tuple[Tensor, Tensor]:
+        """``(scale, shift)`` of the evaluation form ``x * scale + shift``, for folding into the layer before."""
+        return self.weight * (self.running_var + self.eps).rsqrt(), self.bias
+
+    def extra_repr(self) -> str:
+        return f"{self.num_channels}, buffer_size={self.buffer_size}, eps={self.eps}, decay={self.decay}"
+
+
+class CentredConv2d(nn.Conv2d):
+    r"""Convolution whose filters have mean zero: :math:`W_o - \bar W_o`, over input channels and window.
+
+    Same arguments as ``nn.Conv2d`` and its initialisation (the authors' class draws from N(0, 1)). With input that is
+    alike over a window, the output is centred, which is why MABN need not subtract a mean.
+    """
+
+    def centred_weight(self) -> Tensor:
+        """``(O, I / groups, kh, kw)`` with mean 0 over all but the first dimension."""
+        return self.weight - self.weight.mean(dim=(1, 2, 3), keepdim=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.centred_weight(), self.bias)
+
+
+class CentredLinear(nn.Linear):
+    """Linear layer whose rows have mean zero: what :class:`CentredConv2d` is for maps of 1 x 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight - self.weight.mean(dim=1, keepdim=True), self.bias)
