@@ -25,7 +25,7 @@ def ada_norm(
         dim: the dimension that is standardised.
 
     Returns:
-        Same shape as ``x``; its mean over ``dim`` is :math:`-C k \sigma^2 / (\sigma^2 + \epsilon)`, not 0.
+        Same shape as ``x``; its mean over ``dim`` is :math:`-C k` (but for eps), not 0.
 
     Raises:
         TypeError: integer input.

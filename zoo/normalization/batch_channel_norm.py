@@ -30,6 +30,10 @@ class EstimatedBatchNorm(nn.Module):
         ValueError: ``momentum`` outside [0, 1], input of another shape. TypeError: integer input.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
     def __init__(self, num_channels: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
         super().__init__()
         if not 0 <= momentum <= 1:
@@ -113,7 +117,8 @@ class BatchChannelNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_input("batch_channel_norm", x, self.num_channels, (2, 3, 4, 5))
-        weight, bias = self.weight, self.bias
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
         if not self.per_channel:
             each = self.num_channels // self.num_groups
             weight, bias = weight.repeat_interleave(each), bias.repeat_interleave(each)

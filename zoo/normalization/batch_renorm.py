@@ -82,6 +82,9 @@ class _BatchRenorm(nn.Module):
     """
 
     ndims: tuple[int, ...] = (2, 3, 4, 5)
+    running_mean: Tensor
+    running_std: Tensor
+    num_batches_tracked: Tensor
 
     def __init__(
         self,

@@ -62,6 +62,9 @@ class FourThingsBatchNorm2d(nn.Module):
             [0, 1], input of another shape, one value per statistic in training. TypeError: integer input.
     """
 
+    running_mean: Tensor
+    running_square: Tensor
+
     def __init__(
         self,
         num_channels: int,
@@ -159,7 +162,7 @@ class _Weigh:
     def __init__(self, example_weight: float) -> None:
         self.example_weight = example_weight
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def __call__(self, module: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if module.training:
             return None
         x, *rest = args

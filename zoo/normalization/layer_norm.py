@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class ChannelLayerNorm(nn.LayerNorm):
-    r"""Standardise every position over its channels: :math:`y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta`.
+    r"""Standardise every position over its channels: :math:`\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta`.
 
     The sense that transformers and ConvNeXt give to the name, for channels at dim 1; timm's ``LayerNorm2d`` is the same
     for 4-d input. Biased variance. For statistics over (C, H, W) take group normalization with one group.

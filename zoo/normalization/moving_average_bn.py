@@ -14,8 +14,8 @@ from zoo.normalization._statistics import check_input, kept, per_channel, recomp
 class _MovingNormalise(torch.autograd.Function):
     r""":math:`y = g x / \chi + b`, whose derivative uses a moving average of the gradient's statistic.
 
-    ``store`` keeps the last m values of :math:`E[\partial L/\partial z \cdot z]`, ``slot`` marks the row of this step and
-    ``moving`` says whether the average of all rows or the current value is used.
+    ``store`` keeps the last m values of :math:`E[\partial L/\partial z \cdot z]`, ``slot`` marks the row of this step
+    and ``moving`` says whether the average of all rows or the current value is used.
     """
 
     @staticmethod
@@ -80,6 +80,10 @@ class MovingAverageBatchNorm2d(nn.Module):
     """
 
     ndims: tuple[int, ...] = (2, 3, 4, 5)
+    running_var: Tensor
+    square_store: Tensor
+    gradient_store: Tensor
+    num_batches_tracked: Tensor
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ def _wide(x: Tensor) -> Tensor:
 class _Standardise(torch.autograd.Function):
     """``(y, mean, std)`` of every position, all three differentiable.
 
-    Plain autograd keeps four tensors of the input's size and walks over them again; the derivative needs only the output:
+    Plain autograd keeps several tensors of the input's size and walks over all of them; the output is enough:
 
     ``dx = (dy - mean_c(dy) - y * sum_c(dy * y) / m) / std + dmean / C + dstd * y / m`` with ``m = C - u``.
 
@@ -43,7 +43,7 @@ class _Standardise(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor | None, dmean: Tensor | None, dstd: Tensor | None) -> tuple[Tensor, None, None]:
         y, std = ctx.saved_tensors
         wide_y = _wide(y)
-        dx = torch.zeros_like(wide_y) if dy is None else None
+        dx = torch.zeros_like(wide_y)
         if dy is not None:
             wide_dy = _wide(dy)
             along = (wide_dy * wide_y).sum(1, keepdim=True) / ctx.count
@@ -135,7 +135,7 @@ class MomentShortcut(nn.Module):
     """MS: scale and shift decoder features with moments that PONO extracted in the encoder: ``x * std + mean``.
 
     ``x`` is ``(N, C, *)``, ``mean`` and ``std`` are ``(N, 1, *)`` of the same spatial size. Not in place, and in the
-    order in which :func:`positional_norm` returns them (the authors' ``MS(x, beta, gamma)`` takes mean, then std, too).
+    order in which :func:`positional_norm` returns them (the authors' ``MS(x, beta, gamma)`` likewise).
 
     Raises:
         ValueError: moments of another spatial size.

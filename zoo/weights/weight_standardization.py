@@ -29,10 +29,10 @@ def standardize_weight(weight: Tensor, eps: float = 1e-6) -> Tensor:
     return flat.reshape(weight.shape).to(weight.dtype)
 
 
-def _check_fan_in(conv: nn.Module) -> None:
-    if conv.weight[0].numel() < 2:
+def _check_fan_in(weight: Tensor) -> None:
+    if weight[0].numel() < 2:
         raise ValueError(
-            f"weight_standardization needs filters of two or more weights, received {tuple(conv.weight.shape)} "
+            f"weight_standardization needs filters of two or more weights, received {tuple(weight.shape)} "
             f"(a depthwise 1 x 1 convolution has nothing to standardise)"
         )
 
@@ -64,7 +64,7 @@ class WSConv2d(StdConv2d):
         eps: float = 1e-6,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, eps)
-        _check_fan_in(self)
+        _check_fan_in(self.weight)
 
     def standardized_weight(self) -> Tensor:
         """The weight that the convolution really uses: with it, a plain ``nn.Conv2d`` gives the same output."""
@@ -77,10 +77,13 @@ class WSConv2d(StdConv2d):
 class _WSConv(nn.Module):
     """Mix-in for the other dimensions: standardise, then the convolution of the class beside it."""
 
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
     def __init__(self, *args: Any, eps: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.eps = eps
-        _check_fan_in(self)
+        _check_fan_in(self.weight)
 
     def standardized_weight(self) -> Tensor:
         return standardize_weight(self.weight, self.eps)
