@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zoo.factory.create import SwapSpec
     from zoo.factory.report import SwapReport
     from zoo.errors import ZooError as ZooError
-    from zoo.hub import LoadReport
+    from zoo.hub.load import LoadReport
     from zoo.registry.info import Info
     from zoo.registry.search import Hit
 

@@ -1,0 +1,1 @@
+"""Programs that train what zoo bundles, noise generators, recipes."""
