@@ -33,7 +33,7 @@ class UnigramLabelSmoothing(nn.Module):
         super().__init__()
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing lies in [0, 1], received {label_smoothing}")
-        counts = torch.as_tensor(prior, dtype=torch.float64)
+        counts = torch.as_tensor(prior, dtype=torch.float64, device="cpu")
         if counts.ndim != 1 or len(counts) < 2 or bool((counts < 0).any()) or not bool(0 < counts.sum() < torch.inf):
             raise ValueError(f"prior holds a count or probability of each class, received shape {tuple(counts.shape)}")
         self.label_smoothing, self.reduction = label_smoothing, check_reduction(reduction)

@@ -20,6 +20,11 @@ def reduce(losses: Tensor, reduction: str) -> Tensor:
     return losses.mean() if reduction == "mean" else losses.sum()
 
 
+def wide(x: Tensor) -> Tensor:
+    """At least float32: half precision is widened, everything else is left alone."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def checked(logits: Tensor, target: Tensor, name: str) -> Tensor:
     """The logits in at least float32, after a look at the shapes: ``(N, K)`` with ``(N,)`` integer classes."""
     if logits.ndim != 2 or target.ndim != 1 or logits.shape[0] != target.shape[0]:
@@ -28,7 +33,7 @@ def checked(logits: Tensor, target: Tensor, name: str) -> Tensor:
         )
     if target.is_floating_point():
         raise TypeError(f"{name} takes integer classes, received {target.dtype}; soft targets have no meaning here")
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    return wide(logits)
 
 
 class Criterion(nn.Module):
@@ -152,7 +157,7 @@ class Supervised(Algorithm):
     def forward(self, input: Tensor, target: Tensor, index: Tensor | None = None, **extra: Any) -> dict[str, Tensor]:
         output = self.trainable_module(input)
         if index is not None:
-            self.remember(index, -F.cross_entropy(output.detach().float(), target, reduction="none"))
+            self.remember(index, -F.cross_entropy(wide(output.detach()), target, reduction="none"))
         return {"loss": self.criterion(output, target), "output": output}
 
 
