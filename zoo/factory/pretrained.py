@@ -136,6 +136,8 @@ def create_pretrained(
     _refuse_other_norm(name, chosen, declared, swaps)
     _say_licence(chosen.source)
     backbone = entry.backbone if entry else name.partition(".")[0]
+    if chosen.architecture == backbone and chosen.cfg.get("tag"):
+        backbone = f"{backbone}.{chosen.cfg['tag']}"  # a tag may come with arguments of its own (image size)
     before = {k: _resolve_spec(k, spec) for k, spec in declared.items()}
     after = {k: plans[k] for k in swaps if k not in declared or declared[k] != swaps[k]}
 

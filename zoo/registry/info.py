@@ -51,7 +51,7 @@ class Info:
     def notes(self) -> str:
         """The catalog page's Markdown below the front matter."""
         page = self._registry.page(self.paper.id)
-        return _notes(page, page.stat().st_mtime_ns)
+        return _notes(page, page.stat().st_mtime_ns) if page.is_file() else ""
 
     @property
     def bibtex(self) -> str:

@@ -28,6 +28,7 @@ class Registry:
     def __init__(self, raw: Raw, root: Path) -> None:
         self.raw, self.root = raw, root
         self.page_roots: dict[str, Path] = {}  # papers of merged registries live elsewhere
+        self.code_from: tuple[str, ...] = ()  # packages that the user allowed by their entry points
 
     # ------------------------------------------------------------------ typed records
 
@@ -49,7 +50,7 @@ class Registry:
     def _typed(self, what: str, schema: Any, records: dict[str, dict[str, Any]], identity: str) -> Any:
         if identity not in records:
             raise UnknownName(what, identity, records)
-        return _build(schema, json.dumps(records[identity], sort_keys=True))
+        return _build(schema, json.dumps(records[identity], sort_keys=True), self.code_from)
 
     # ------------------------------------------------------------------ relations between records
 
@@ -249,8 +250,11 @@ def _matches(value: Any, wanted: Any) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _build(schema: Any, text: str) -> Any:
-    return schema.model_validate_json(text)
+def _build(schema: Any, text: str, code_from: tuple[str, ...]) -> Any:
+    from zoo.registry.schema import allow_target_roots
+
+    with allow_target_roots(code_from):
+        return schema.model_validate_json(text)
 
 
 _active: Registry | None = None

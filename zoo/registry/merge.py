@@ -31,7 +31,7 @@ def load_registry(source: str | Path) -> list[str]:
 def _merge(path: Path, allow_code_from: str | None) -> list[str]:
     from zoo.registry.checks import cross_check
     from zoo.registry.load import Raw, _pages, _read_page, registry_data, validate
-    from zoo.registry.schema import Paper, RegistryFile, allow_target_root
+    from zoo.registry.schema import Paper, RegistryFile, allow_target_roots
     from zoo.registry.yaml_io import parse, read_text
 
     shown = str(path)
@@ -48,7 +48,8 @@ def _merge(path: Path, allow_code_from: str | None) -> list[str]:
             f"installed package through the entry point group {GROUP!r}"
         ])  # fmt: skip
     old = registry()
-    with allow_target_root(allow_code_from):
+    code_from = (*old.code_from, *((allow_code_from,) if allow_code_from else ()))
+    with allow_target_roots(code_from):
         sections = registry_data({k: v for k, v in data.items() if k != "papers"}, text, shown)
     papers = {}
     for name, fields in (data.get("papers") or {}).items():
@@ -72,6 +73,7 @@ def _merge(path: Path, allow_code_from: str | None) -> list[str]:
     if problems := cross_check(raw, old.root):
         raise RegistryError(problems)
     merged = Registry(raw, old.root)
+    merged.code_from = code_from
     merged.page_roots = {**old.page_roots, **{p: roots.get(p, path.parent) for p in papers}}
     use(merged)
     return [name for new in added.values() for name in new]

@@ -55,9 +55,9 @@ _extra_roots: ContextVar[tuple[str, ...]] = ContextVar("extra_roots", default=()
 
 
 @contextmanager
-def allow_target_root(package: str | None) -> Iterator[None]:
-    """While open, targets may also point into ``package``: the one that the user named by its entry point."""
-    token = _extra_roots.set((package,) if package else ())
+def allow_target_roots(packages: tuple[str, ...]) -> Iterator[None]:
+    """While open, targets may also point into ``packages``: those that the user named by their entry points."""
+    token = _extra_roots.set(packages)
     try:
         yield
     finally:

@@ -57,6 +57,8 @@ def parse(text: str, where: str, first_line: int = 1) -> Any:
                     line = event.start_mark.line + first_line
                     raise RegistryError([f"{where}:{line}: anchors and aliases (& and *) are not allowed; write the value out"])
         return yaml.load(text, Loader=_Loader)
+    except RegistryError:
+        raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = (mark.line if mark else 0) + first_line

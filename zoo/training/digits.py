@@ -17,14 +17,9 @@ from torch import Tensor, nn
 
 from zoo.claims.data import digits
 from zoo.claims.train import accuracy, batches
+from zoo.training.normalise import digits_input
 
 HELD_OUT = 360
-MEAN, STD = 0.5, 0.5
-
-
-def normalise(x: Tensor) -> Tensor:
-    """Images in [0, 1] to the range that the weights expect."""
-    return (x - MEAN) / STD
 
 
 def shifted(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -47,7 +42,7 @@ def train(model: nn.Module, x: Tensor, y: Tensor, *, epochs: int, seed: int, sho
         model.train()
         total = 0.0
         for index in batches(len(x), 64, generator):
-            loss = F.cross_entropy(model(normalise(shifted(x[index], generator))), y[index], label_smoothing=0.05)
+            loss = F.cross_entropy(model(digits_input(shifted(x[index], generator))), y[index], label_smoothing=0.05)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -70,7 +65,7 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     model = zoo.create("gn_resnet8_digits")
     train(model, data.x_train, data.y_train, epochs=arguments.epochs, seed=arguments.seed)
-    top1 = accuracy(model, normalise(data.x_test), data.y_test)
+    top1 = accuracy(model, digits_input(data.x_test), data.y_test)
     arguments.out.mkdir(parents=True, exist_ok=True)
     weights, images = arguments.out / "gn_resnet8_digits.safetensors", arguments.out / "digits_heldout.safetensors"
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, weights)

@@ -1,0 +1,108 @@
+"""Resolve what the registry only names: sizes of models, timm's own records of tags."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Any
+
+import torch
+
+from zoo.registry.lookup import registry
+
+FORMAT = 1
+_PIN = ("commit", "sha256", "size", "pin_source")
+
+
+def compute(old: dict[str, Any]) -> dict[str, Any]:
+    """A new lock: models and tags resolved offline, pins of ``old`` kept.
+
+    Models are built on the meta device; params are those of ``zoo.create(name)``, MACs and activations of one sample at the
+    model's own input size (see ``zoo.factory.summary.cost``).
+    """
+    import timm
+
+    reg = registry()
+    tags: set[str] = set()
+    models = {}
+    for name in sorted(reg.raw.models):
+        models[name] = _model(name)
+        tags.update(reg.raw.models[name].get("checkpoints", {}).get("timm", ()))
+    weights = {m: found for m, r in sorted(reg.raw.methods.items()) if (found := _filed(r.get("weights")))}
+    for found in weights.values():
+        tags.update(found)
+    kept = old.get("timm", {})
+    records = {tag: {**_timm(tag), **{k: kept[tag][k] for k in _PIN if tag in kept and k in kept[tag]}} for tag in sorted(tags)}
+    return {"format": FORMAT, "timm_version": timm.__version__, "models": models, "timm": records, "weights": weights}
+
+
+def _model(name: str) -> dict[str, Any]:
+    import zoo
+    from zoo.factory.summary import cost, input_size_of
+
+    with torch.device("meta"):
+        model = zoo.create(name)
+    size = input_size_of(model)
+    if name in registry().raw.models and (own := _declared_input(name)):
+        size = own
+    return {"params": sum(p.numel() for p in model.parameters()), **cost(model, size), "input": list(size)}
+
+
+def _declared_input(name: str) -> tuple[int, ...] | None:
+    checkpoints = registry().model(name).checkpoints
+    for checkpoint in (*checkpoints.bundled, *checkpoints.hub):
+        if checkpoint.input is not None:
+            return checkpoint.input.size
+    return None
+
+
+def _timm(tag: str) -> dict[str, Any]:
+    """timm's own record of a tag; a licence that it does not state stays None."""
+    import timm
+
+    cfg = timm.models.get_pretrained_cfg(tag)
+    if cfg is None:
+        return {"missing": f"timm {timm.__version__} does not know this tag"}
+    record = {
+        "architecture": tag.split(".", 1)[0],
+        "hub_id": cfg.hf_hub_id and (cfg.hf_hub_id + tag if cfg.hf_hub_id.endswith("/") else cfg.hf_hub_id),
+        "licence": cfg.license or None,
+        "input_size": list(cfg.input_size),
+        "test_input_size": list(cfg.test_input_size) if cfg.test_input_size else None,
+        "num_classes": cfg.num_classes,
+        "mean": list(cfg.mean),
+        "std": list(cfg.std),
+        "interpolation": cfg.interpolation,
+        "crop_pct": cfg.crop_pct,
+        "origin": cfg.origin_url or None,
+    }
+    return {k: v for k, v in record.items() if v is not None}
+
+
+def _filed(weights: dict[str, Any] | None) -> list[str]:
+    """timm tags that a method's patterns name, in natural order."""
+    if not weights:
+        return []
+    import timm
+
+    tags = timm.list_pretrained()
+    found = [t for t in tags if any(fnmatch.fnmatchcase(t, p) for p in weights.get("timm", ()))]
+    return [t for t in found if not any(fnmatch.fnmatchcase(t, p) for p in weights.get("exclude", ()))]
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """One line for every record that differs."""
+    changes = []
+    for section in ("models", "timm", "weights"):
+        a, b = old.get(section, {}), new[section]
+        changes += [f"- {section}.{n}" for n in a if n not in b]
+        changes += [f"+ {section}.{n}" for n in b if n not in a]
+        for n in b:
+            if n in a and a[n] != b[n]:
+                if isinstance(b[n], dict):
+                    fields = [f for f in {**a[n], **b[n]} if a[n].get(f) != b[n].get(f)]
+                    changes.append(f"~ {section}.{n}: {', '.join(f'{f} {a[n].get(f)} -> {b[n].get(f)}' for f in fields)}")
+                else:
+                    changes.append(f"~ {section}.{n}")
+    if old.get("timm_version") != new["timm_version"]:
+        changes.append(f"~ timm {old.get('timm_version')} -> {new['timm_version']}")
+    return changes
