@@ -100,9 +100,7 @@ def load_into(
         plan.demand(slots, fitted)
     new = [key for key in slots if key not in fitted]
     counted = plan.why_new(new, strict)
-    if any(deferred.pending(slots[k]) and not deferred.replayable(slots[k]) for k in new) or (
-        deferred.consumed and (new or _has_derived_buffers(model))
-    ):
+    if deferred.consumed or not all(deferred.replayable(slots[k]) for k in new):
         model = build()
         slots = _slots(model)
     else:
@@ -129,12 +127,6 @@ def _slots(model: nn.Module) -> dict[str, Tensor]:
         if isinstance(value, Tensor):
             slots[key] = value
     return slots
-
-
-def _has_derived_buffers(model: nn.Module) -> bool:
-    """Whether there is a buffer that no checkpoint holds and that may have been made from parameters."""
-    saved = {id(v) for v in _slots(model).values()}
-    return any(id(b) not in saved for b in model.buffers())
 
 
 def _assign(slots: Mapping[str, Tensor], fitted: Mapping[str, Tensor]) -> int:

@@ -19,7 +19,8 @@ from zoo.errors import HubError, IntegrityError
 from zoo.hub import settings
 from zoo.hub.source import MAX_BYTES, Source, is_commit, is_sha256
 
-CHUNK = 1 << 20
+CHUNK = 1 << 20  # read from disk at once
+STEP = 1 << 16  # received before progress is told
 _REDIRECTS = (301, 302, 303, 307, 308)
 _ATTEMPTS = 4
 _CODES = {
@@ -234,7 +235,7 @@ def transfer(
                 if done and not _resumes(response, done):
                     restart()
                     before = done = 0
-                for chunk in response.iter_raw(CHUNK):
+                for chunk in response.iter_raw(STEP):
                     done += len(chunk)
                     if done > size:
                         raise IntegrityError(
