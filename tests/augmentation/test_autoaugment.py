@@ -1,4 +1,4 @@
-"""torchvision's AutoAugment against timm's independent transcription of the policy, and against closed forms of its operations."""
+"""torchvision's AutoAugment against timm's transcription of the policy and closed forms of its operations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def image(seed: int = 0) -> torch.Tensor:
 
 
 def test_imagenet_policy_and_operations(parity):
-    """All 25 sub-policies as timm has them; Invert, Solarize and Posterize by their definition. The error counts misses."""
+    """All 25 sub-policies as timm has them; three operations by their definition. The error counts misses."""
     theirs = [
         [(op.name.replace("PosterizeOriginal", "Posterize"), op.prob, op.magnitude) for op in pair]
         for pair in auto_augment_policy_original({})
@@ -44,9 +44,7 @@ def test_imagenet_policy_and_operations(parity):
         posterized = x // 2 ** (8 - bits) * 2 ** (8 - bits)
         misses += int((with_policy(("Posterize", 1.0, level))(image()).int() != posterized).sum())
     misses += int((with_policy(("Invert", 1.0, None))(image()).int() != 255 - x).sum())
-    parity(
-        "autoaugment", misses, 0, oracle="timm's transcription of the ImageNet policy; closed forms of three operations"
-    )
+    parity("autoaugment", misses, 0, oracle="timm's transcription of the policy, closed forms of operations")
 
 
 @pytest.mark.parametrize("policy", list(AutoAugmentPolicy))
@@ -73,7 +71,7 @@ def test_sub_policy_is_drawn_uniformly():
 
 
 def test_magnitudes_are_not_timms():
-    """Bin 9 reaches the full range in torchvision, 0.9 of it in timm; so the same table is not the same augmentation."""
+    """Bin 9 is the full range in torchvision, 0.9 of it in timm: one table, two augmentations."""
     space = AutoAugment()._augmentation_space(10, (331, 331))
     assert float(space["Rotate"][0][9]) == 30.0
     rotate = next(op for pair in auto_augment_policy_original({}) for op in pair if op.name == "Rotate")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 def constrained_u(u: Tensor, w: Tensor) -> Tensor:
     r"""The nearest direction along ``w`` that keeps the flow invertible (appendix A.1):
 
-    .. math:: \hat u = u + \left[m(w^\top u) - w^\top u\right] \frac{w}{\lVert w \rVert^2}, \quad m(x) = \ln(1 + e^x) - 1
+    .. math:: \hat u = u + \left[m(w^\top u) - w^\top u\right] \frac{w}{\lVert w \rVert^2}, \ m(x) = \ln(1 + e^x) - 1
 
     so that :math:`w^\top \hat u = m(w^\top u) > -1`. The divisor is the *squared* norm. Both ``(d,)``.
     """

@@ -95,9 +95,10 @@ class MomentOptimizer(Optimizer):
         saved = [i for group in state_dict["param_groups"] for i in group["params"]]
         own = [p for group in self.param_groups for p in group["params"]]
         for index, p in zip(saved, own, strict=True):
-            for name in self.moments:
-                if p.dtype in LOW_PRECISION and index in state_dict["state"]:
-                    value = state_dict["state"][index][name]
+            if p.dtype not in LOW_PRECISION or index not in state_dict["state"]:
+                continue
+            for name, value in state_dict["state"][index].items():
+                if name != "step":
                     self.state[p][name] = value.to(device=p.device, dtype=torch.float32, copy=True)
 
     def _init_group(
