@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -54,25 +56,28 @@ def init_moments(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
 def learns_faster(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
     """Training loss of a 10-layer MLP with weight normalization and data init against the plain network."""
     data = digits()
-    measured: dict[str, dict[str, float]] = {}
+    measured: dict[str, Any] = {}
     for kind in ("plain", "weight_norm"):
-        losses, scores = [], []
-        for seed in seeds:
-            torch.manual_seed(seed)
-            model = _mlp(10)
-            if kind == "weight_norm":
-                data_dependent_init(weight_norm(model, init_std=0.05), data.x_train[:500])
-            history = fit(model, data.x_train, data.y_train, epochs=8, batch_size=64, lr=0.03, momentum=0.9, seed=seed)
-            losses.append(history[-1])
-            scores.append(accuracy(model, data.x_test, data.y_test))
-        measured[f"{kind}_loss"] = mean_and_spread(losses)
-        measured[f"{kind}_accuracy"] = mean_and_spread(scores)
+        for rate in (0.003, 0.02):
+            losses, scores = [], []
+            for seed in seeds:
+                torch.manual_seed(seed)
+                model = _mlp(10)
+                if kind == "weight_norm":
+                    data_dependent_init(weight_norm(model, init_std=0.05), data.x_train[:500])
+                history = fit(model, data.x_train, data.y_train, epochs=8, batch_size=64, lr=rate, seed=seed)
+                losses.append(min(history[-1], 10.0) if math.isfinite(history[-1]) else 10.0)
+                scores.append(accuracy(model, data.x_test, data.y_test))
+            found = mean_and_spread(losses)
+            if found["mean"] < measured.get(f"{kind}_loss", {"mean": 11.0})["mean"]:
+                measured |= {f"{kind}_loss": found, f"{kind}_accuracy": mean_and_spread(scores), f"{kind}_lr": rate}
     return Outcome(
         status=verdict(
             measured["weight_norm_loss"]["mean"] < measured["plain_loss"]["mean"],
             measured["weight_norm_accuracy"]["mean"] > measured["plain_accuracy"]["mean"],
         ),
         measured=measured,
-        setting="digits, MLP with 10 hidden layers of 64, ReLU, SGD 0.03 momentum 0.9, batch 64, 8 epochs",
+        setting="digits, MLP with 10 hidden layers of 64, ReLU, SGD momentum 0.9, the better of lr 0.003 and 0.02 "
+        "by training loss (10 where it diverges), batch 64, 8 epochs",
         tolerance="after 8 epochs lower mean training loss and higher mean test accuracy than the plain network",
     )

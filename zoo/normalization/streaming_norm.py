@@ -1,0 +1,178 @@
+"""Streaming Normalization: one set of statistics for all samples and steps (Liao et al., arXiv 1610.06160)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.utils.hooks import RemovableHandle
+
+from zoo.normalization._recompute import recomputing
+
+
+class _StreamedStatistic(Function):
+    """Put the streamed value in the place of the current one; stream the gradient on the way back."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, current: Tensor, value: Tensor, long: Tensor, total: Tensor, count: Tensor, rolls: Tensor,
+        beta: tuple[float, float, float],
+    ) -> Tensor:  # fmt: skip
+        ctx.store, ctx.beta = (long, total, count, rolls), beta
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
+        long, total, count, rolls = ctx.store
+        total.add_(grad)
+        count.add_(1)
+        short = total / count
+        past = torch.where(rolls > 0, long, short)
+        return ctx.beta[0] * past + ctx.beta[1] * short + ctx.beta[2] * grad, None, None, None, None, None, None
+
+
+class StreamingNorm(nn.Module):
+    r"""Normalise with statistics streamed over samples, time steps and weight updates.
+
+    .. math::
+        \hat s &= \alpha_1 s_\mathrm{long} + \alpha_2 s_\mathrm{short}, \qquad
+        \hat g = \beta_1 g_\mathrm{long} + \beta_2 g_\mathrm{short} + \beta_3 g \\
+        s_\mathrm{long} &\leftarrow \kappa_1 s_\mathrm{long} + \kappa_2 s_\mathrm{short}
+        \quad \text{(and } g \text{ alike) at every weight update} \\
+        y &= \gamma\, \frac{x - \hat\mu}{(\hat m_p + \epsilon)^{1/p}} + \beta, \qquad m_p = E|x - \hat\mu|^p
+
+    ``short`` averages all forward passes (samples, time steps, accumulated micro-batches) since the last weight update,
+    the current one included; ``long`` averages over the updates before. :math:`g` is the gradient of the loss with
+    respect to :math:`\hat s`; its streamed form goes on to the current statistic.
+
+    **Tell the layer about weight updates**: :func:`follow_optimizer` once after building the optimizer, or
+    :meth:`weight_update` by hand; nothing is guessed from parameters. Before the first update ``long`` is ``short``.
+
+    Args:
+        num_channels: C of ``(N, C, *)``.
+        alpha: weights of long and short statistics. Paper, as quoted by the authors' port: (0.5, 0.5) feed-forward,
+            (0.7, 0.3) recurrent and online.
+        beta: weights of long, short and current gradient: (0.5, 0.5, 0) or, recurrent and online, (0.7, 0, 0.3).
+        kappa: weights of old long and short at an update (0.7, 0.3).
+        p: order of the deviation, 2 or 1 in the paper.
+        eps: added to the p-th moment.
+        affine: learn gain and shift.
+
+    In evaluation the long-term statistics are used (short before the first update, mean 0 and deviation 1 before any
+    batch). A batch of one works. Each process streams its own statistics; a forward pass repeated by activation
+    checkpointing counts once.
+
+    Raises:
+        ValueError: p below 1, coefficients of the wrong number, or an input with other channels.
+        TypeError: integer input.
+    """
+
+    long: Tensor
+    short_sum: Tensor
+    short_count: Tensor
+    grad_long: Tensor
+    grad_sum: Tensor
+    grad_count: Tensor
+    rolls: Tensor
+    grad_rolls: Tensor
+
+    def __init__(
+        self,
+        num_channels: int,
+        alpha: tuple[float, float] = (0.7, 0.3),
+        beta: tuple[float, float, float] = (0.7, 0.0, 0.3),
+        kappa: tuple[float, float] = (0.7, 0.3),
+        p: float = 2,
+        eps: float = 1e-5,
+        affine: bool = True,
+    ) -> None:
+        super().__init__()
+        if p < 1:
+            raise ValueError(f"streaming_norm needs p >= 1, received {p}")
+        if (len(alpha), len(beta), len(kappa)) != (2, 3, 2):
+            raise ValueError(f"streaming_norm takes 2 alpha, 3 beta, 2 kappa, received {alpha}, {beta}, {kappa}")
+        self.num_channels, self.p, self.eps = num_channels, p, eps
+        self.alpha, self.beta, self.kappa = tuple(alpha), tuple(beta), tuple(kappa)
+        self.register_parameter("weight", nn.Parameter(torch.ones(num_channels)) if affine else None)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(num_channels)) if affine else None)
+        # Row 0 belongs to the mean, row 1 to the p-th moment.
+        self.register_buffer("long", torch.stack([torch.zeros(num_channels), torch.ones(num_channels)]))
+        for name in ("short_sum", "grad_long", "grad_sum"):
+            self.register_buffer(name, torch.zeros(2, num_channels))
+        for name in ("short_count", "grad_count"):
+            self.register_buffer(name, torch.zeros(2, 1))
+        for name in ("rolls", "grad_rolls"):
+            self.register_buffer(name, torch.tensor(0))
+
+    def _stream(self, row: int, current: Tensor) -> Tensor:
+        with torch.no_grad():
+            if not recomputing():
+                self.short_sum[row].add_(current.detach())
+                self.short_count[row].add_(1)
+            short = self.short_sum[row] / self.short_count[row].clamp_min(1)
+            past = torch.where(self.rolls > 0, self.long[row], short)
+            value = self.alpha[0] * past + self.alpha[1] * short
+        store = (self.grad_long[row], self.grad_sum[row], self.grad_count[row], self.grad_rolls)
+        return _StreamedStatistic.apply(current, value, *store, self.beta)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, *) -> (N, C, *)``."""
+        if x.dim() < 2 or x.shape[1] != self.num_channels:
+            raise ValueError(f"streaming_norm was made for (N, {self.num_channels}, *), received {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise TypeError(f"streaming_norm takes floating point input, received {x.dtype}")
+        shape, dims = (1, -1, *(1,) * (x.dim() - 2)), [d for d in range(x.dim()) if d != 1]
+        wide = x.to(self.long.dtype)
+        if self.training:
+            centred = wide - self._stream(0, wide.mean(dims)).view(shape)
+            powers = centred.square() if self.p == 2 else centred.abs() if self.p == 1 else centred.abs().pow(self.p)
+            moment = self._stream(1, powers.mean(dims))
+        else:
+            short = self.short_sum / self.short_count.clamp_min(1)
+            mean, moment = torch.where((self.rolls == 0) & (self.short_count > 0), short, self.long)
+            centred = wide - mean.view(shape)
+        scale = (moment + self.eps) ** (-1 / self.p)
+        if self.weight is not None:
+            scale = scale * self.weight
+        y = centred * scale.view(shape)
+        return (y if self.bias is None else y + self.bias.view(shape)).to(x.dtype)
+
+    @torch.no_grad()
+    def weight_update(self) -> None:
+        """The weights have changed: fold the short-term averages into the long-term ones and clear them."""
+        for long, total, count, rolls in (
+            (self.long, self.short_sum, self.short_count, self.rolls),
+            (self.grad_long, self.grad_sum, self.grad_count, self.grad_rolls),
+        ):
+            short = total / count.clamp_min(1)
+            folded = torch.where(rolls > 0, self.kappa[0] * long + self.kappa[1] * short, short)
+            seen = count > 0  # an update without a pass through this layer leaves it alone
+            long.copy_(torch.where(seen, folded, long))
+            rolls.add_(seen.any())
+            total.zero_()
+            count.zero_()
+
+    def extra_repr(self) -> str:
+        return f"{self.num_channels}, alpha={self.alpha}, beta={self.beta}, kappa={self.kappa}, p={self.p}"
+
+
+def follow_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> RemovableHandle:
+    """Call :meth:`StreamingNorm.weight_update` of every layer in ``model`` after each ``optimizer.step()``.
+
+    Returns:
+        A handle whose ``remove()`` ends it.
+
+    Raises:
+        ValueError: ``model`` holds no streaming normalization.
+    """
+    layers = [m for m in model.modules() if isinstance(m, StreamingNorm)]
+    if not layers:
+        raise ValueError(f"follow_optimizer found no StreamingNorm in {type(model).__name__}")
+
+    def hook(*_: Any) -> None:
+        for layer in layers:
+            layer.weight_update()
+
+    return optimizer.register_step_post_hook(hook)
