@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import subprocess
@@ -12,23 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hub_files import FILE, REPO, safetensors
 from loopback import LoopbackHub, sha256
 
 from zoo.hub.source import Source
-
-REPO, FILE = "zoo-tests/tiny", "model.safetensors"
-
-
-def safetensors(tensors: dict[str, tuple[str, list[int], bytes]], metadata: dict[str, str] | None = None) -> bytes:
-    """A file in the format, written from its description: header length, JSON, bytes."""
-    header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
-    at = 0
-    for name, (dtype, shape, data) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(data)]}
-        at += len(data)
-    raw = json.dumps(header).encode()
-    raw += b" " * (-len(raw) % 8)
-    return struct.pack("<Q", len(raw)) + raw + b"".join(t[2] for t in tensors.values())
 
 
 @pytest.fixture(scope="session")
@@ -81,12 +67,3 @@ def client() -> Callable[..., subprocess.CompletedProcess[str]]:
         return done
 
     return run
-
-
-def files_under(folder: Path) -> dict[str, int]:
-    """Regular files below ``folder`` with their sizes, lock files aside."""
-    return {
-        str(p.relative_to(folder)): p.stat().st_size
-        for p in sorted(folder.rglob("*"))
-        if p.is_file() and not p.is_symlink() and p.suffix != ".lock"
-    }

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import FILE, REPO
+from hub_files import FILE, REPO
 from loopback import sha256
 
 from zoo.errors import HubError, IntegrityError, PinError, WeightsError

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import FILE, REPO, files_under, safetensors
+from hub_files import FILE, REPO, files_under, safetensors
 from loopback import sha256
 
 from zoo.errors import HubError, IntegrityError, PinError, WeightsError
