@@ -61,13 +61,16 @@ def plan_pool(model: nn.Module, method: Method, parameters: dict[str, Any], show
         raise SwapError(f"pool={shown}: {name} needs exactly one global pooling of (N, C, H, W) maps before its classifier, found {found}")
     site = pools[0]
     old = site.module
-    if getattr(getattr(old, "pool", None), "input_fmt", "NCHW") == "NHWC" or getattr(old, "input_fmt", "NCHW") == "NHWC":
+    if any(getattr(m, "input_fmt", "NCHW") == "NHWC" for m in (old, getattr(old, "pool", None), parent)):
         raise SwapError(f"pool={shown}: the maps of {name} are (N, H, W, C), pooling methods take (N, C, H, W)")
     between = [c for c in ("norm", "pre_logits") if _does_something(getattr(parent, c, None)) and parent is not model]
     if between:
         raise SwapError(f"pool={shown}: {name} has {' and '.join(between)} of fixed width between pooling and classifier; they cannot be resized")
     mult = old.feat_mult() if hasattr(old, "feat_mult") else 1  # type: ignore[operator]
     in_channels = int(classifier.in_features / mult)
+    width = getattr(model, "num_features", in_channels)
+    if isinstance(width, int) and width != in_channels and parent is model:
+        raise SwapError(f"pool={shown}: {name} has layers between pooling ({width} channels) and classifier ({in_channels}); they cannot be resized")
     pool = call(method.id, load_target(method.target), (in_channels,), method.defaults, parameters)
     new = GlobalPool(pool, in_channels)
     settle(new, old, classifier.weight)

@@ -51,8 +51,10 @@ class Plan:
         left = [k for k in self.kept if not k.by_design]
         name = type(model).__name__
         if not self.new:
-            why = "; ".join(dict.fromkeys(f"{k.path or 'the model itself'} ({k.type}): {k.reason}" for k in self.kept[:4]))
-            raise SwapError(f"{self.swap}={self.method}: {name} has nothing that it could replace{': ' + why if why else ''}")
+            if not self.kept:
+                raise SwapError(f"{self.swap}={self.method}: {name} has no layers that it could replace")
+            why = "; ".join(f"{k.path} ({k.type}): {k.reason}" for k in self.kept[:4])
+            raise SwapError(f"{self.swap}={self.method} can replace nothing in {name}: {why}{'; ...' if len(self.kept) > 4 else ''}")
         if left and not allow_partial:
             some = "; ".join(f"{k.path} ({k.type}): {k.reason}" for k in left[:4])
             raise SwapError(
