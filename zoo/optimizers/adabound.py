@@ -27,8 +27,8 @@ class AdaBound(MomentOptimizer):
     .. math:: w \leftarrow w - \hat\eta \odot m
 
     with :math:`\alpha^* = \text{final\_lr} \cdot \gamma_t / \gamma_0`: a schedule scales the band too.
-    :math:`\gamma_0` is the group's ``initial_lr``, which schedulers and this optimizer share and ``state_dict`` carries. AMSBound takes the
-    running maximum of :math:`v`.
+    :math:`\gamma_0` is the group's ``initial_lr``, which schedulers and this optimizer share and ``state_dict``
+    carries. AMSBound takes the running maximum of :math:`v`.
 
     Args:
         params: parameters or groups; groups added later are updated like the first.
