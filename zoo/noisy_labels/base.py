@@ -76,7 +76,7 @@ class Algorithm(TrainingTask):
     ``epoch``      float, epochs done so far
     ``lr``         float, the learning rate of this step
     ``features``   the network must have timm's ``forward_features`` and ``forward_head``
-    ``epoch_pass`` the loop calls :meth:`start_epoch` with the whole training set's losses
+    ``epoch_pass`` :meth:`start_epoch` gets ``batches``: ``(input, target, index)`` over the training set
     ============== ====================================================================================
 
     Args:

@@ -11,4 +11,4 @@ from zoo.noisy_labels.peer_loss import PeerLoss
 
 def beats_cross_entropy(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
     """Peer term of weight 0.3 after a warm-up of 5 epochs."""
-    return p.resists(lambda model, n: PeerLoss(model, num_samples=n), seeds)
+    return p.resists(lambda model, n: PeerLoss(model, num_samples=n), seeds, ahead=5.0, recipe=p.ADAMW)

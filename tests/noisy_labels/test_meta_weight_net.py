@@ -1,0 +1,85 @@
+"""Meta-Weight-Net: its meta-gradient against double backward and finite differences; state; constant weights."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call
+
+from zoo.noisy_labels.meta_weight_net import MetaWeightNet
+
+
+def data(dtype=torch.float64):
+    x, y = torch.randn(9, 5, dtype=dtype), torch.randint(0, 3, (9,))
+    return x, y, (torch.randn(6, 5, dtype=dtype), torch.randint(0, 3, (6,)))
+
+
+def clean_loss(task, x, y, meta, lr):
+    """The loss after the virtual step, written out; differentiable in the weight net's parameters."""
+    params = dict(task.trainable_module.named_parameters())
+    losses = F.cross_entropy(functional_call(task.trainable_module, params, (x,)), y, reduction="none")
+    v = task.weight_net(losses.detach())
+    v = v / v.sum() if task.normalize else v / len(v)
+    slopes = torch.autograd.grad((v * losses).sum(), list(params.values()), create_graph=True)
+    moved = {n: p - lr * g for (n, p), g in zip(params.items(), slopes, strict=True)}
+    return F.cross_entropy(functional_call(task.trainable_module, moved, (meta[0],)), meta[1])
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_meta_gradient(parity, normalize):
+    model = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3)).double()
+    task = MetaWeightNet(model, hidden=6, normalize=normalize).double()
+    x, y, meta = data()
+    losses = F.cross_entropy(model(x), y, reduction="none")
+    got = task.meta_gradient(x, y, losses, meta, 0.5)
+    weights = list(task.weight_net.parameters())
+    expected = torch.autograd.grad(clean_loss(task, x, y, meta, 0.5), weights)
+    error = max((a - b).abs().max() for a, b in zip(got, expected, strict=True))
+    bias, h = weights[-1], 1e-5
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            bias += sign * h
+        values.append(float(clean_loss(task, x, y, meta, 0.5)))
+        with torch.no_grad():
+            bias -= sign * h
+    assert float(got[-1]) == pytest.approx((values[0] - values[1]) / (2 * h), rel=1e-5)
+    parity("meta_weight_net", error, 1e-12, oracle="double backward through the explicit virtual step")
+
+
+def test_constant_weights_are_scaled_cross_entropy():
+    task = MetaWeightNet(nn.Linear(5, 3), meta_lr=0.0, meta_weight_decay=0.0)
+    nn.init.zeros_(task.weight_net[2].weight)
+    nn.init.zeros_(task.weight_net[2].bias)
+    x, y, meta = data(torch.float32)
+    loss = task(x, y, meta_batch=meta, lr=0.1)["loss"]
+    assert torch.allclose(loss, 0.5 * F.cross_entropy(task.trainable_module(x), y))
+
+
+def test_state_holds_net_and_optimizer():
+    task = MetaWeightNet(nn.Linear(5, 3), hidden=4)
+    x, y, meta = data(torch.float32)
+    task(x, y, meta_batch=meta, lr=0.1)
+    twin = copy.deepcopy(task)
+    fresh = MetaWeightNet(nn.Linear(5, 3), hidden=4)
+    fresh.load_state_dict(task.state_dict())
+    for other in (twin, fresh):
+        other(x, y, meta_batch=meta, lr=0.1)
+    task(x, y, meta_batch=meta, lr=0.1)
+    for other in (twin, fresh):
+        for a, b in zip(task.weight_net.parameters(), other.weight_net.parameters(), strict=True):
+            assert torch.allclose(a, b, atol=1e-6)  # without Adam's moments they would differ by its step, 1e-3
+    assert all(p.grad is None for p in task.weight_net.parameters())
+    before = [p.clone() for p in task.weight_net.parameters()]
+    task.eval()(x, y, meta_batch=meta, lr=0.1)
+    assert all(torch.equal(a, b) for a, b in zip(before, task.weight_net.parameters(), strict=True))
+
+
+def test_missing_input():
+    x, y, meta = data(torch.float32)
+    with pytest.raises(ValueError, match="lr="):
+        MetaWeightNet(nn.Linear(5, 3))(x, y, meta_batch=meta)

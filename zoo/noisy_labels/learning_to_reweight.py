@@ -1,0 +1,62 @@
+"""Learning to reweight: weigh samples by how their gradient agrees with clean ones (Ren et al., arXiv 1803.09050)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import grad, jvp
+
+from zoo.noisy_labels.base import Algorithm, wide
+from zoo.noisy_labels.functional import differentiable, parameters_of, per_sample, same_randomness
+
+
+def agreement(model: nn.Module, input: Tensor, target: Tensor, meta_batch: tuple[Tensor, Tensor]) -> Tensor:
+    r""":math:`u_i = \langle \nabla \ell_i(\theta), \nabla L_{meta}(\theta) \rangle` for every sample, ``(N,)``.
+
+    The paper's look-ahead, :math:`-\partial L_{meta}(\theta - a \nabla \sum_j \epsilon_j \ell_j) / \partial
+    \epsilon_i` at
+    :math:`\epsilon = 0`, is ``a`` times this: one reverse pass over the meta batch, one forward-mode pass.
+    """
+    params = parameters_of(model)
+    clean, labels = meta_batch
+    with differentiable(input.device):
+        direction = grad(lambda p: per_sample(model, p, clean, labels).mean())(params)
+        return jvp(lambda p: per_sample(model, p, input, target), (params,), (direction,))[1].detach()
+
+
+class LearningToReweight(Algorithm):
+    r"""L2RW: :math:`w_i = \max(u_i, 0) / \sum_j \max(u_j, 0)`, then a step on :math:`\sum_i w_i \ell_i`.
+
+    Args:
+        model: ``(N, *) -> (N, K)``; any module that :func:`torch.func.functional_call` takes.
+        num_samples: size of the training set, for :meth:`suspects`.
+
+    ``forward(input, target, meta_batch, index=None)`` with ``meta_batch`` a clean, class-balanced ``(input, target)``.
+    Returns the weights too. If no gradient agrees, all weights and the loss are 0.
+
+    Raises:
+        ValueError: ``meta_batch`` missing.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"meta_batch"})
+
+    def forward(
+        self,
+        input: Tensor,
+        target: Tensor,
+        meta_batch: tuple[Tensor, Tensor] | None = None,
+        index: Tensor | None = None,
+        **extra: Any,
+    ) -> dict[str, Tensor]:
+        with same_randomness(input.device):
+            u = agreement(self.trainable_module, input, target, self.extra("meta_batch", meta_batch))
+        weights = u.clamp_min(0)
+        total = weights.sum()
+        weights = weights / torch.where(total > 0, total, torch.ones_like(total))
+        self.remember(index, u / u.abs().mean().clamp_min(torch.finfo(u.dtype).tiny))
+        output = self.trainable_module(input)
+        loss = (weights * F.cross_entropy(wide(output), target, reduction="none")).sum()
+        return {"loss": loss, "output": output, "weights": weights}

@@ -1,0 +1,119 @@
+"""Meta-Weight-Net: learn the map from a sample's loss to its weight (Shu et al., arXiv 1902.07379)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import grad, jvp
+
+from zoo.noisy_labels.base import Algorithm, wide
+from zoo.noisy_labels.functional import differentiable, parameters_of, per_sample, same_randomness
+
+
+class WeightNet(nn.Sequential):
+    """V: ``(N,)`` losses to ``(N,)`` weights in (0, 1), an MLP 1-hidden-1 with ReLU and sigmoid."""
+
+    def __init__(self, hidden: int = 100) -> None:
+        super().__init__(nn.Linear(1, hidden), nn.ReLU(), nn.Linear(hidden, 1), nn.Sigmoid())
+
+    def forward(self, losses: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(losses.unsqueeze(1)).squeeze(1)
+
+
+class MetaWeightNet(Algorithm):
+    r"""Step the weight net so that a virtual step of the network lowers the clean loss, then step the network.
+
+    .. math:: \hat\theta(\Theta) = \theta - \frac{\alpha}{N} \sum_i V(\ell_i; \Theta)\, \nabla \ell_i(\theta), \qquad
+              \frac{\partial L_{meta}(\hat\theta)}{\partial \Theta} = -\frac{\alpha}{N} \sum_i u_i
+              \frac{\partial V(\ell_i; \Theta)}{\partial \Theta}, \qquad
+              u_i = \langle \nabla L_{meta}(\hat\theta), \nabla \ell_i(\theta) \rangle
+
+    All ``u`` come from one forward-mode pass, so that no second derivative is ever built. The weight net has its own
+    Adam, which steps inside ``forward`` (in training mode) and is part of the state dict.
+
+    Args:
+        model: ``(N, *) -> (N, K)``.
+        hidden: width of V (paper: 100).
+        meta_lr: of V's Adam (authors' code: 1e-3).
+        meta_weight_decay: authors' code: 1e-4.
+        normalize: divide the weights by their sum (paper) instead of N (authors' later script).
+        num_samples: size of the training set, for :meth:`suspects`.
+
+    ``forward(input, target, meta_batch, lr, index=None)``; ``lr`` is the network's learning rate of this step.
+
+    Raises:
+        ValueError: ``meta_batch`` or ``lr`` missing.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"meta_batch", "lr"})
+
+    def __init__(
+        self,
+        model: nn.Module,
+        hidden: int = 100,
+        meta_lr: float = 1e-3,
+        meta_weight_decay: float = 1e-4,
+        normalize: bool = False,
+        num_samples: int | None = None,
+    ) -> None:
+        super().__init__(model, num_samples)
+        self.weight_net = WeightNet(hidden).to(self.device)
+        self.normalize = normalize
+        self.meta_optimizer = torch.optim.Adam(self.weight_net.parameters(), meta_lr, weight_decay=meta_weight_decay)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return self.meta_optimizer.state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.meta_optimizer.load_state_dict(state)
+
+    def weigh(self, losses: Tensor) -> Tensor:
+        """Weights that multiply the losses in a sum, ``(N,)``."""
+        v = self.weight_net(losses)
+        return v / (v.sum().clamp_min(1e-12) if self.normalize else len(v))
+
+    def meta_gradient(
+        self, input: Tensor, target: Tensor, losses: Tensor, meta_batch: tuple[Tensor, Tensor], lr: float
+    ) -> tuple[Tensor, ...]:
+        """The gradient of the clean loss after the virtual step with respect to V's parameters."""
+        model, (clean, labels) = self.trainable_module, meta_batch
+        params = parameters_of(model)
+        fixed = losses.detach()
+        weights = self.weigh(fixed)
+        with differentiable(input.device):
+            with same_randomness(input.device):
+                step = grad(lambda p: (weights.detach() * per_sample(model, p, input, target)).sum())(params)
+            virtual = {name: p - lr * step[name] for name, p in params.items()}
+            with same_randomness(input.device):
+                direction = grad(lambda p: per_sample(model, p, clean, labels).mean())(virtual)
+            with same_randomness(input.device):
+                u = jvp(lambda p: per_sample(model, p, input, target), (params,), (direction,))[1].detach()
+            return torch.autograd.grad(-lr * (u * weights).sum(), list(self.weight_net.parameters()))
+
+    def forward(
+        self,
+        input: Tensor,
+        target: Tensor,
+        meta_batch: tuple[Tensor, Tensor] | None = None,
+        lr: float | None = None,
+        index: Tensor | None = None,
+        **extra: Any,
+    ) -> dict[str, Tensor]:
+        meta_batch, lr = self.extra("meta_batch", meta_batch), self.extra("lr", lr)
+        with torch.no_grad(), same_randomness(input.device):
+            fixed = per_sample(self.trainable_module, parameters_of(self.trainable_module), input, target)
+        if self.training and torch.is_grad_enabled():
+            gradients = self.meta_gradient(input, target, fixed, meta_batch, lr)
+            for p, g in zip(self.weight_net.parameters(), gradients, strict=True):
+                p.grad = g
+            self.meta_optimizer.step()
+            self.meta_optimizer.zero_grad(set_to_none=True)
+        output = self.trainable_module(input)
+        losses = F.cross_entropy(wide(output), target, reduction="none")
+        with torch.no_grad():
+            weights = self.weigh(losses)
+        self.remember(index, weights * len(weights))
+        return {"loss": (weights * losses).sum(), "output": output, "weights": weights}
