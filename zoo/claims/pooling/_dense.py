@@ -13,10 +13,10 @@ from zoo.claims.train import fit
 
 
 def images() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """2000 and 500 digits at 14 x 14, with their labels."""
+    """1200 and 500 digits at 14 x 14, with their labels."""
     data = mnist5k()
-    train, test = F.avg_pool2d(data.x_train[:2000], 2), F.avg_pool2d(data.x_test[:500], 2)
-    return train, data.y_train[:2000], test, data.y_test[:500]
+    train, test = F.avg_pool2d(data.x_train[:1200], 2), F.avg_pool2d(data.x_test[:500], 2)
+    return train, data.y_train[:1200], test, data.y_test[:500]
 
 
 def row_has_ink(x: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ def global_context(seeds: Sequence[int]) -> Outcome:
         verdict(gain >= 10),
         {f"{name}_pixel_accuracy": mean_and_spread(v) for name, v in scores.items()}
         | {"smallest_gain": round(gain, 2)},
-        "MNIST at 14 x 14, every inked pixel is labelled by its digit; two 3 x 3 convolutions of 16 channels, then nothing, "
+        "MNIST (1200 images) at 14 x 14, every inked pixel is labelled by its digit; two 3 x 3 convolutions "
+        "of 16 channels, then nothing, "
         "a third convolution or the module, 1 x 1; Adam 1e-2, 3 epochs",
         "the module at least 10 points of pixel accuracy above a third convolution for every seed",
     )
