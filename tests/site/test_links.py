@@ -1,0 +1,89 @@
+"""The link checker notices what is broken, and the strict build has nothing for it to notice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from zoo.site.build import generate
+from zoo.site.links import check
+
+
+def test_finds_each_kind_of_fault(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "index.html").write_text(
+        '<h1 id="top">x</h1><a href="../b/">gone</a><a href="#no">no</a><a href="#top">ok</a>'
+    )
+    (tmp_path / "index.html").write_text(
+        '<a href="a/">ok</a><a href="a/#nothing">bad</a><script src="https://cdn.example/x.js"></script><img src="gone.png">'
+        '<a href="https://example.org/">may leave</a><link rel="stylesheet" href="//fonts.example/x.css">'
+    )
+    problems = check(tmp_path)
+    for part in ("../b/", "#no,", "a/#nothing", "cdn.example", "gone.png", "fonts.example"):
+        assert any(part in p for p in problems), (part, problems)
+    assert len(problems) == 6
+
+
+def test_strict_build(built: Path, sources: Path) -> None:
+    assert check(built) == []
+    for path in sources.rglob("*.md"):
+        relative = path.relative_to(sources).with_suffix("")
+        page = built / relative.parent / "index.html" if relative.name == "index" else built / relative / "index.html"
+        assert page.is_file(), path
+
+
+def test_api_documentation_is_there(built: Path) -> None:
+    text = (built / "normalization" / "positional_norm" / "index.html").read_text()
+    assert "zoo.normalization.positional_norm.PositionalNorm" in text
+    assert ".. math::" not in text
+    assert ":class:" not in text
+
+
+def strict(out: Path) -> subprocess.CompletedProcess[str]:
+    config = out.parent / "mkdocs.gen.yml"
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def tiny(tmp_path: Path, text: str) -> Path:
+    """The site's configuration over one page, so that a negative costs a second."""
+    out = tmp_path / "docs"
+    report = generate(out)
+    config = yaml.safe_load(report.config.read_text())
+    small = tmp_path / "small"
+    (small / "docs").mkdir(parents=True)
+    for name in ("assets",):
+        (out / name).rename(small / "docs" / name)
+    (small / "docs" / "index.md").write_text("# One\n\n" + text)
+    config |= {"docs_dir": str(small / "docs"), "site_dir": str(small / "site"), "nav": [{"One": "index.md"}]}
+    (small / "mkdocs.gen.yml").write_text(yaml.safe_dump(config))
+    return small / "docs"
+
+
+def test_a_sound_page_builds(tmp_path: Path) -> None:
+    result = strict(tiny(tmp_path, "Text, $x^2$ and\n\n::: zoo.normalization.positional_norm.PositionalNorm\n"))
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_broken_link_fails(tmp_path: Path) -> None:
+    result = strict(tiny(tmp_path, "[gone](gone.md)\n"))
+    assert result.returncode != 0
+    assert "gone.md" in result.stderr
+
+
+def test_a_broken_anchor_fails(tmp_path: Path) -> None:
+    assert strict(tiny(tmp_path, "[gone](#nothing)\n")).returncode != 0
+
+
+def test_a_wrong_api_target_fails(tmp_path: Path) -> None:
+    result = strict(tiny(tmp_path, "::: zoo.normalization.positional_norm.Nothing\n"))
+    assert result.returncode != 0
+    assert "Nothing" in result.stderr

@@ -1,0 +1,69 @@
+"""Figures from committed data (``docs/data/curves.json``), which ``python -m zoo.site.curves`` computes from the implementations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zoo.site import svg
+from zoo.site.context import Site
+
+
+def lines_of(figure: dict[str, Any]) -> list[svg.Line]:
+    return [svg.Line(label=row["label"], x=row["x"], y=row["y"], dash=bool(row.get("dash"))) for row in figure["lines"]]
+
+
+def figure(data: dict[str, Any], identity: str = "") -> str:
+    """One committed figure as inline SVG."""
+    if data["type"] == "cube":
+        return svg.cube(data["shared"], title=data["title"], description=data["description"], identity=identity)
+    return svg.plot(
+        lines_of(data), title=data["title"], x_label=data["x_label"], y_label=data["y_label"],
+        description=data.get("description", ""), identity=identity,
+    )  # fmt: skip
+
+
+def figures(site: Site, paper: str) -> str:
+    """Figures section of a paper's page; empty when nothing can be drawn of its methods."""
+    out = []
+    for method in site.reg.methods_of.get(paper, ()):
+        for i, data in enumerate(site.curves.get(method, {}).get("figures", ())):
+            name = f"figure-{method}-{i}".replace("_", "-")
+            out.append(f"**{data['title'].replace('_', '&#95;')}**\n\n{figure(data, name)}\n")
+            if note := data.get("note"):
+                out.append(note + "\n")
+            if widget := data.get("widget"):
+                out.append(f'<div class="zoo-widget" data-widget="{widget}" data-figure="{name}"></div>\n')
+    if not out:
+        return ""
+    return "Computed from the implementation itself, by `python -m zoo.site.curves`.\n\n" + "\n".join(out)
+
+
+def overlays(site: Site, category: str) -> str:
+    """All curves of a category that share their axes, over one another; and the cubes side by side."""
+    groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    cubes = []
+    for paper in site.in_category(category):
+        for method in site.reg.methods_of.get(paper, ()):
+            for data in site.curves.get(method, {}).get("figures", ()):
+                if data["type"] == "cube":
+                    cubes.append(svg.cube(data["shared"], title=f"{method}: {data['title']}", description=method))
+                elif group := data.get("group"):
+                    groups.setdefault(group, []).append((method, data))
+    out = []
+    for group, members in groups.items():
+        if len(members) < 2:
+            continue
+        lines = []
+        for method, data in members:
+            first = data["lines"][0]
+            lines.append(svg.Line(label=method, x=first["x"], y=first["y"]))
+        for start in range(0, len(lines), 8):  # eight colours
+            part = lines[start : start + 8]
+            data = members[0][1]
+            out.append(svg.plot(part, title=group, x_label=data["x_label"], y_label=data["y_label"]) + "\n")
+    if cubes:
+        out.append(
+            "Which elements of a feature map share statistics with the marked one, found by differentiating the layers "
+            'in training mode:\n\n<div class="zoo-cubes">' + "".join(cubes) + "</div>\n"
+        )
+    return "\n".join(out)
