@@ -38,7 +38,9 @@ def parity(request: pytest.FixtureRequest):
         if request.config.getoption("--write-evidence") and error <= tolerance:
             from zoo.claims.run import write_parity
 
-            write_parity(method, oracle=oracle, test=request.node.nodeid.split("[")[0], error=error, tolerance=tolerance)
+            write_parity(
+                method, oracle=oracle, test=request.node.nodeid.split("[")[0], error=error, tolerance=tolerance
+            )
         assert error <= tolerance, f"{method}: error {error:.3g} against {oracle} exceeds {tolerance:.3g}"
 
     return record

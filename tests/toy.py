@@ -46,17 +46,37 @@ models:
 """
 
 
-def page(root: Path, category: str, name: str, *, title: str, year: int = 2018, venue: str = "ECCV", number: str = "", summary: str = "A summary.", more: str = "") -> Path:
+def page(
+    root: Path,
+    category: str,
+    name: str,
+    *,
+    title: str,
+    year: int = 2018,
+    venue: str = "ECCV",
+    number: str = "",
+    summary: str = "A summary.",
+    more: str = "",
+) -> Path:
     folder = root / "catalog" / category
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.md"
     number = number or f"url: https://example.org/{name}"
-    path.write_text(PAGE.format(title=title, venue=venue, year=year, number=number, summary=summary, more=more), encoding="utf-8")
+    path.write_text(
+        PAGE.format(title=title, venue=venue, year=year, number=number, summary=summary, more=more), encoding="utf-8"
+    )
     return path
 
 
 def make(root: Path) -> Path:
-    page(root, "normalization", "group_norm", title="Group Normalization", number='arxiv: "1803.08494"', more="aliases: [gn]\n")
+    page(
+        root,
+        "normalization",
+        "group_norm",
+        title="Group Normalization",
+        number='arxiv: "1803.08494"',
+        more="aliases: [gn]\n",
+    )
     page(root, "normalization", "layer_norm", title="Layer Normalization", year=2016, venue="arXiv", number='arxiv: "1607.06450"',
          more="published_as: preprint\nrelations:\n  special_case_of: {group_norm: one group}\n")  # fmt: skip
     page(root, "activations", "steps", title="Soft and Hard Steps", year=2020)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from zoo.errors import ZooError as ZooError
     from zoo.factory.create import SwapSpec
     from zoo.factory.report import SwapReport
-    from zoo.errors import ZooError as ZooError
     from zoo.hub.load import LoadReport
     from zoo.registry.info import Info
     from zoo.registry.search import Hit
@@ -101,8 +101,8 @@ def swap(
     """Exchange layers of any ``torch.nn.Module`` in place.
 
     Parameter names, values that keep their meaning (affine gains, also those initialised to zero; convolution weights), fused
-    activations, dropout, layout (NCHW, NHWC, tokens), device, dtype, training mode and ``requires_grad`` stay. Everything is built
-    before anything is exchanged: when a swap fails, the model is as it was.
+    activations, dropout, layout (NCHW, NHWC, tokens), device, dtype, training mode and ``requires_grad`` stay. Everything
+    is built before anything is exchanged: when a swap fails, the model is as it was.
 
     Args:
         model: changed in place.

@@ -20,7 +20,17 @@ def test_methods_by_kind() -> None:
     assert isinstance(zoo.create("lans", parameters, lr=1e-3), torch.optim.Optimizer)
 
 
-@pytest.mark.parametrize(("layout", "shape"), [("2d", (2, 8, 3, 3)), ("1d", (2, 8, 5)), ("1d", (4, 8)), ("3d", (2, 8, 2, 3, 3)), ("channels_last", (2, 5, 8)), ("channels_last", (2, 3, 3, 8))])
+@pytest.mark.parametrize(
+    ("layout", "shape"),
+    [
+        ("2d", (2, 8, 3, 3)),
+        ("1d", (2, 8, 5)),
+        ("1d", (4, 8)),
+        ("3d", (2, 8, 2, 3, 3)),
+        ("channels_last", (2, 5, 8)),
+        ("channels_last", (2, 3, 3, 8)),
+    ],
+)
 @pytest.mark.parametrize("name", ["group_norm", "batch_norm", "layer_norm", "positional_norm"])
 def test_norm_layouts(name: str, layout: str, shape: tuple[int, ...]) -> None:
     extra = {"num_groups": 2} if name == "group_norm" else {}
@@ -50,7 +60,15 @@ def test_name_and_paper_are_one_of() -> None:
             zoo.create(**kwargs)
 
 
-@pytest.mark.parametrize(("typo", "right"), [("resnet5o", "resnet50"), ("GroupNrom", "group_norm"), ("grup-norm", "group_norm"), ("vit_tiny_patch16_242", "vit_tiny_patch16_224")])
+@pytest.mark.parametrize(
+    ("typo", "right"),
+    [
+        ("resnet5o", "resnet50"),
+        ("GroupNrom", "group_norm"),
+        ("grup-norm", "group_norm"),
+        ("vit_tiny_patch16_242", "vit_tiny_patch16_224"),
+    ],
+)
 def test_near_names(typo: str, right: str) -> None:
     with pytest.raises(UnknownName) as caught:
         zoo.create(typo)
@@ -86,17 +104,29 @@ def test_group_norm_that_does_not_divide() -> None:
 
 
 def test_unknown_layout() -> None:
-    with pytest.raises(UnknownName, match="Did you mean '2d'|Layouts: 2d"):
+    with pytest.raises(UnknownName, match=r"Layouts: 2d, 1d, 3d, channels_last"):
         zoo.create("group_norm", 64, layout="2dd")
 
 
 def test_timm_arguments_pass_through() -> None:
-    model = zoo.create("resnet50", norm="group_norm", act="mish", conv="weight_standardization", pool={"isqrt_cov": {"reduction": 32}}, num_classes=10, in_chans=1)
+    model = zoo.create(
+        "resnet50",
+        norm="group_norm",
+        act="mish",
+        conv="weight_standardization",
+        pool={"isqrt_cov": {"reduction": 32}},
+        num_classes=10,
+        in_chans=1,
+    )
     assert model(torch.randn(2, 1, 64, 64)).shape == (2, 10)
     report = zoo.swap_report(model)
     assert [p.swap for p in report.parts] == ["conv", "norm", "act", "pool"]
     assert report.complete
-    assert all(type(m).__name__ in {"Mish", "ReLU"} for m in model.modules() if "act" in type(m).__module__ and not list(m.children()))
+    assert all(
+        type(m).__name__ in {"Mish", "ReLU"}
+        for m in model.modules()
+        if "act" in type(m).__module__ and not list(m.children())
+    )
 
 
 def test_get() -> None:

@@ -249,7 +249,9 @@ def test_partial_needs_permission() -> None:
 
 def test_groups_that_do_not_divide() -> None:
     model = timm.create_model("resnet18")
-    with pytest.raises(ZooError, match=r"group_norm at bn1: 64 channels do not divide into 7 groups; nearest that do: 1, 2, 4, 8"):
+    with pytest.raises(
+        ZooError, match=r"group_norm at bn1: 64 channels do not divide into 7 groups; nearest that do: 1, 2, 4, 8"
+    ):
         zoo.swap(model, norm={"group_norm": {"num_groups": 7}})
     assert isinstance(model.bn1, nn.BatchNorm2d)
 

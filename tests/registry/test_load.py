@@ -121,14 +121,18 @@ def test_too_large(toy: Path) -> None:
     assert "50 MB is more than the 16 MB" in problems(toy)
 
 
-@pytest.mark.parametrize("text", ["a: [" * 5000, "a: \x00", "a: !!python/object:os.system {}", "{a: b", "? [1, 2]\n: x", "a: 2020-13-45"])
+@pytest.mark.parametrize(
+    "text", ["a: [" * 5000, "a: \x00", "a: !!python/object:os.system {}", "{a: b", "? [1, 2]\n: x", "a: 2020-13-45"]
+)
 def test_hostile_yaml(text: str) -> None:
     with pytest.raises(RegistryError, match=r"x\.yaml:\d+"):
         parse(text, "x.yaml")
 
 
 def test_alias_bomb() -> None:
-    bomb = "a: &a [x, x]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(20))
+    bomb = "a: &a [x, x]\n" + "".join(
+        f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(20)
+    )
     with pytest.raises(RegistryError, match="anchors and aliases"):
         parse(bomb, "x.yaml")
 

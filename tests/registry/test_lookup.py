@@ -9,7 +9,20 @@ from zoo.errors import AmbiguousName, UnknownName
 from zoo.registry.lookup import Registry
 
 
-@pytest.mark.parametrize("name", ["group_norm", "GroupNorm", "group-norm", "GN", "gn", "Group Normalization", "1803.08494", "arXiv:1803.08494v3", "https://arxiv.org/abs/1803.08494"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "group_norm",
+        "GroupNorm",
+        "group-norm",
+        "GN",
+        "gn",
+        "Group Normalization",
+        "1803.08494",
+        "arXiv:1803.08494v3",
+        "https://arxiv.org/abs/1803.08494",
+    ],
+)
 def test_one_paper_many_names(in_use: Registry, name: str) -> None:
     assert zoo.info(name).paper.id == "group_norm"
     assert zoo.info(name).method is not None
@@ -21,7 +34,15 @@ def test_model_names(in_use: Registry) -> None:
         assert zoo.info(name).papers[0].id == "group_norm"
 
 
-@pytest.mark.parametrize(("typo", "right"), [("GroupNrom", "group_norm"), ("grup_norm", "group_norm"), ("layernrm", "layer_norm"), ("gn_resnet5o", "gn_resnet50")])
+@pytest.mark.parametrize(
+    ("typo", "right"),
+    [
+        ("GroupNrom", "group_norm"),
+        ("grup_norm", "group_norm"),
+        ("layernrm", "layer_norm"),
+        ("gn_resnet5o", "gn_resnet50"),
+    ],
+)
 def test_nearest_name(in_use: Registry, typo: str, right: str) -> None:
     with pytest.raises(UnknownName, match=f"'{right}'") as caught:
         zoo.info(typo)
@@ -55,10 +76,10 @@ def test_unknown_filter(in_use: Registry) -> None:
 
 
 def test_search_ranks_names_before_notes(in_use: Registry) -> None:
-    assert [h.paper for h in zoo.search("group normalization")][0] == "group_norm"
+    assert zoo.search("group normalization")[0].paper == "group_norm"
     assert {h.paper for h in zoo.search("zebras")} == {"group_norm", "layer_norm", "steps"}
     assert "zebras" in zoo.search("zebras")[0].excerpt
-    assert [h.paper for h in zoo.search("lovelace 2016")][0] == "layer_norm"
+    assert zoo.search("lovelace 2016")[0].paper == "layer_norm"
     assert [h.paper for h in zoo.search("emile borel")]
     assert zoo.search("quaternion") == []
     assert zoo.search("  ") == []
@@ -78,7 +99,16 @@ def test_cite(in_use: Registry) -> None:
 def test_cite_escapes(in_use: Registry) -> None:
     from zoo.registry.cite import bibtex
 
-    entry = bibtex({"id": "x", "title": "A & B: 100% of $x_1$ with BatchNorm", "authors": ["O. O'Neil"], "venue": "J", "published_as": "journal", "year": 2000})
+    entry = bibtex(
+        {
+            "id": "x",
+            "title": "A & B: 100% of $x_1$ with BatchNorm",
+            "authors": ["O. O'Neil"],
+            "venue": "J",
+            "published_as": "journal",
+            "year": 2000,
+        }
+    )
     assert r"A \& {B:} 100\%" in entry
     assert "{BatchNorm}" in entry
     assert entry.startswith("@article{oneil2000b,")

@@ -64,8 +64,12 @@ def test_missing_file_and_unknown_entry_point(in_use: Registry, tmp_path: Path) 
 def test_entry_point_may_bring_code(in_use: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "toypack"
     package.mkdir()
-    (package / "__init__.py").write_text("from pathlib import Path\nREGISTRY = Path(__file__).parent / 'registry.yaml'\n")
-    (package / "layers.py").write_text("from torch import nn\n\n\nclass Half(nn.Module):\n    def forward(self, x):\n        return x / 2\n")
+    (package / "__init__.py").write_text(
+        "from pathlib import Path\nREGISTRY = Path(__file__).parent / 'registry.yaml'\n"
+    )
+    (package / "layers.py").write_text(
+        "from torch import nn\n\n\nclass Half(nn.Module):\n    def forward(self, x):\n        return x / 2\n"
+    )
     (package / "registry.yaml").write_text(
         "papers:\n  halves: {category: activations, title: Halves, authors: [Me], venue: V, year: 2026, url: https://example.org, summary: s}\n"
         "methods:\n  half: {paper: halves, kind: activation, target: 'toypack.layers:Half'}\n"

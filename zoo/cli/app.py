@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -35,7 +35,11 @@ def _version(value: bool) -> None:
 
 
 @app.callback()
-def _main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     pass
 
 
@@ -46,7 +50,9 @@ def _year(text: str | None) -> Any:
     try:
         return (int(first) if first else None, int(last) if last else None) if dash else int(first)
     except ValueError:
-        raise typer.BadParameter(f"a year (2018) or a range (2016-2019), received {text!r}", param_hint="--year") from None
+        raise typer.BadParameter(
+            f"a year (2018) or a range (2016-2019), received {text!r}", param_hint="--year"
+        ) from None
 
 
 @app.command("list")
@@ -54,24 +60,37 @@ def list_(
     pattern: Annotated[str, typer.Argument(help="Wildcard over ids.")] = "*",
     what: Annotated[Literal["methods", "models", "papers"], typer.Option(help="What to list.")] = "methods",
     exclude: Annotated[list[str] | None, typer.Option(help="Wildcard of ids to leave out.")] = None,
-    kind: Annotated[Optional[str], typer.Option(help="norm, optimizer, loss, ...")] = None,
-    category: Annotated[Optional[str], typer.Option(help="normalization, pooling, ...")] = None,
-    status: Annotated[Optional[str], typer.Option(help="reproduced, partly, refuted, not run")] = None,
-    licence: Annotated[Optional[str], typer.Option("--license", "--licence", help="An SPDX id, or permissive / non-commercial / other / unknown.")] = None,
-    year: Annotated[Optional[str], typer.Option(help="2018, or 2016-2019.")] = None,
-    backing: Annotated[Optional[str], typer.Option(help="zoo, torch, timm, torchvision (methods)")] = None,
-    pretrained: Annotated[Optional[bool], typer.Option("--pretrained/--no-pretrained", help="With or without known weights.")] = None,
+    kind: Annotated[str | None, typer.Option(help="norm, optimizer, loss, ...")] = None,
+    category: Annotated[str | None, typer.Option(help="normalization, pooling, ...")] = None,
+    status: Annotated[str | None, typer.Option(help="reproduced, partly, refuted, not run")] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option("--license", "--licence", help="An SPDX id, or permissive / non-commercial / other / unknown."),
+    ] = None,
+    year: Annotated[str | None, typer.Option(help="2018, or 2016-2019.")] = None,
+    backing: Annotated[str | None, typer.Option(help="zoo, torch, timm, torchvision (methods)")] = None,
+    pretrained: Annotated[
+        bool | None, typer.Option("--pretrained/--no-pretrained", help="With or without known weights.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List methods, models or papers, with filters."""
+    from zoo.errors import UnknownName
     from zoo.registry.lookup import registry
     from zoo.registry.schema import CATEGORIES, KINDS
-    from zoo.errors import UnknownName
 
     for given, allowed, label in ((kind, KINDS, "kind"), (category, CATEGORIES, "category")):
         if given is not None and given not in allowed:
             raise UnknownName(label, given, allowed, f"One of: {', '.join(allowed)}.")
-    where = {"kind": kind, "category": category, "status": status, "licence": licence, "year": _year(year), "backing": backing, "pretrained": pretrained}
+    where = {
+        "kind": kind,
+        "category": category,
+        "status": status,
+        "licence": licence,
+        "year": _year(year),
+        "backing": backing,
+        "pretrained": pretrained,
+    }
     where = {k: v for k, v in where.items() if v is not None}
     reg = registry()
     singular = what.removesuffix("s")
@@ -99,19 +118,29 @@ def _row(reg: Any, what: str, identity: str) -> dict[str, Any]:
             "papers": ", ".join(fields["paper"](reg, identity)),
             "params": big(fields["params"](reg, identity)),
             "weights": ", ".join(_tags(reg, identity)) or "none known",
-            "licence": ", ".join(x for x in fields["licence"](reg, identity) if x not in {"permissive", "non-commercial", "other"}),
+            "licence": ", ".join(
+                x for x in fields["licence"](reg, identity) if x not in {"permissive", "non-commercial", "other"}
+            ),
         }
     shown = ("year", "venue", "category", "status")
-    return {"paper": identity, "title": reg.raw.papers[identity]["title"], **{f: fields[f](reg, identity) for f in shown}}
+    return {
+        "paper": identity,
+        "title": reg.raw.papers[identity]["title"],
+        **{f: fields[f](reg, identity) for f in shown},
+    }
 
 
 def _tags(reg: Any, model: str) -> list[str]:
     checkpoints = reg.raw.models[model].get("checkpoints", {})
-    return [c["tag"] for s in ("bundled", "hub") for c in checkpoints.get(s, ())] + [t.split(".", 1)[1] for t in checkpoints.get("timm", ())]
+    return [c["tag"] for s in ("bundled", "hub") for c in checkpoints.get(s, ())] + [
+        t.split(".", 1)[1] for t in checkpoints.get("timm", ())
+    ]
 
 
 @app.command()
-def show(name: Name, as_json: Json = False, notes: Annotated[bool, typer.Option(help="Print the notes as well.")] = False) -> None:
+def show(
+    name: Name, as_json: Json = False, notes: Annotated[bool, typer.Option(help="Print the notes as well.")] = False
+) -> None:
     """Show all that is known under a name: paper, method, evidence, weights."""
     import zoo
 
@@ -133,7 +162,11 @@ def show(name: Name, as_json: Json = False, notes: Annotated[bool, typer.Option(
     if info.model:
         model = info.model
         swaps = ", ".join(f"{k}={v}" for k, v in model.swaps.items())
-        say(f"model {model.id}: {model.backbone}{' with ' + swaps if swaps else ''}; {big(info.resolved.get('params'))} parameters, {big(info.resolved.get('macs'))} MACs")
+        say(
+            f"model {model.id}: {model.backbone}{' with ' + swaps if swaps else ''}; "
+            f""
+            f"{big(info.resolved.get('params'))} parameters, {big(info.resolved.get('macs'))} MACs"
+        )
         for line in weights_lines(info):
             say(f"  {line}")
         say(f"  create: zoo.create({model.id!r}" + (", pretrained=True)" if info.checkpoints else ")"))
@@ -141,7 +174,10 @@ def show(name: Name, as_json: Json = False, notes: Annotated[bool, typer.Option(
         method = zoo.info(identity).method
         if method:
             defaults = ", ".join(f"{k}={v}" for k, v in method.defaults.items())
-            say(f"method {identity}: kind {method.kind}, from {method.target}" + (f", defaults {defaults}" if defaults else ""))
+            say(
+                f"method {identity}: kind {method.kind}, from {method.target}"
+                + (f", defaults {defaults}" if defaults else "")
+            )
             for deviation in method.deviations:
                 say(f"  deviates: {deviation}")
     if info.models and not info.model:
@@ -149,7 +185,10 @@ def show(name: Name, as_json: Json = False, notes: Annotated[bool, typer.Option(
     say(f"evidence: {info.status}")
     for claim in paper.claims:
         record = evidence.claims.get(claim.id)
-        say(f"  [{record.status if record else 'not run'}] {claim.statement}" + (f" ({record.date}, {record.duration_s} s)" if record else ""))
+        say(
+            f"  [{record.status if record else 'not run'}] {claim.statement}"
+            + (f" ({record.date}, {record.duration_s} s)" if record else "")
+        )
     for key, parity in evidence.parity.items():
         say(f"  parity {key}: {parity.error:.1e} against {parity.oracle} (tolerance {parity.tolerance:.0e})")
     if notes:
@@ -165,14 +204,20 @@ def weights_lines(info: Any) -> list[str]:
     lines = []
     for checkpoint in info.checkpoints:
         c = checkpoint if isinstance(checkpoint, dict) else checkpoint.model_dump()
-        place = c.get("hub_id") or c.get("repo") or ("not resolved (zoo lock)" if isinstance(checkpoint, dict) else "bundled")
+        place = (
+            c.get("hub_id")
+            or c.get("repo")
+            or ("not resolved (zoo lock)" if isinstance(checkpoint, dict) else "bundled")
+        )
         pinned = "pinned" if c.get("sha256") and (c.get("commit") or place == "bundled") else "unpinned"
         lines.append(f"weights {c['tag']}: {place}, licence {c.get('licence') or 'unknown'}, {pinned}")
     return lines or ["weights: none known"]
 
 
 @app.command()
-def search(text: Annotated[list[str], typer.Argument(help="Words to look for.")], limit: int = 10, as_json: Json = False) -> None:
+def search(
+    text: Annotated[list[str], typer.Argument(help="Words to look for.")], limit: int = 10, as_json: Json = False
+) -> None:
     """Search titles, authors, aliases and notes."""
     import zoo
 
@@ -180,7 +225,11 @@ def search(text: Annotated[list[str], typer.Argument(help="Words to look for.")]
     if as_json:
         print_json([h.__dict__ for h in hits])
     elif hits:
-        table(f"{len(hits)} papers", ["paper", "title", "methods", "where"], [(h.paper, h.title, ", ".join(h.methods), h.excerpt) for h in hits])
+        table(
+            f"{len(hits)} papers",
+            ["paper", "title", "methods", "where"],
+            [(h.paper, h.title, ", ".join(h.methods), h.excerpt) for h in hits],
+        )
     else:
         say("nothing found")
 
@@ -197,13 +246,17 @@ def cite(name: Name, as_json: Json = False) -> None:
 @app.command()
 def create(
     name: Name,
-    norm: Annotated[Optional[str], typer.Option(help="Method to swap in: group_norm, or {group_norm: {num_groups: 8}}.")] = None,
-    act: Annotated[Optional[str], typer.Option(help="Activation to swap in.")] = None,
-    conv: Annotated[Optional[str], typer.Option(help="Convolution to swap in.")] = None,
-    pool: Annotated[Optional[str], typer.Option(help="Global pooling to swap in.")] = None,
-    option: Annotated[Optional[list[str]], typer.Option("--set", help="Argument of the backbone: --set num_classes=10.")] = None,
+    norm: Annotated[
+        str | None, typer.Option(help="Method to swap in: group_norm, or {group_norm: {num_groups: 8}}.")
+    ] = None,
+    act: Annotated[str | None, typer.Option(help="Activation to swap in.")] = None,
+    conv: Annotated[str | None, typer.Option(help="Convolution to swap in.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Global pooling to swap in.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="Argument of the backbone: --set num_classes=10.")
+    ] = None,
     pretrained: Annotated[bool, typer.Option(help="With its default weights.")] = False,
-    tag: Annotated[Optional[str], typer.Option(help="With the weights of this tag (or tag@commit).")] = None,
+    tag: Annotated[str | None, typer.Option(help="With the weights of this tag (or tag@commit).")] = None,
     partial: Annotated[bool, typer.Option(help="Accept a swap that leaves layers.")] = False,
     as_json: Json = False,
 ) -> None:

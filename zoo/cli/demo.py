@@ -52,8 +52,14 @@ def run(quiet: bool = False, shown: int = 6) -> dict[str, Any]:
     for line in _pictures(images[picks]):
         say("  " + line)
     say("  " + "".join(f"{_caption(int(guess[i]), int(labels[i]), float(confidence[i])):<20}" for i in picks))
-    say(f"accuracy {accuracy:.2f} % on {len(labels)} digits that it never saw ({int((~right).sum())} wrong)", "bold green")
-    say("Digits: UCI Optical Recognition of Handwritten Digits (Alpaydin, Kaynak), CC BY 4.0. Trained by: python -m zoo.training.digits")
+    say(
+        f"accuracy {accuracy:.2f} % on {len(labels)} digits that it never saw ({int((~right).sum())} wrong)",
+        "bold green",
+    )
+    say(
+        "Digits: UCI Optical Recognition of Handwritten Digits (Alpaydin, Kaynak), CC BY 4.0. Trained by: "
+        "python -m zoo.training.digits"
+    )
     say()
     say("2. One name, the paper, the code, the weights", "bold")
     paper = info.paper
@@ -72,7 +78,10 @@ def run(quiet: bool = False, shown: int = 6) -> dict[str, Any]:
         ("zoo show group_norm", "paper, defaults, evidence, weights"),
         ("zoo create resnet18 --norm group_norm --act mish", "put methods into any timm backbone"),
         ("zoo reproduce group_norm", "measure the paper's claim on this machine"),
-        ("python -c \"import zoo; zoo.create('gn_resnet50', pretrained=True)\"", "download its weights (needs the network)"),
+        (
+            "python -c \"import zoo; zoo.create('gn_resnet50', pretrained=True)\"",
+            "download its weights (needs the network)",
+        ),
     ):
         say(f"  {command:<72} {why}")
     say(f"done in {result['seconds']} s")
@@ -80,7 +89,9 @@ def run(quiet: bool = False, shown: int = 6) -> dict[str, Any]:
 
 
 def _caption(guess: int, label: int, confidence: float) -> str:
-    return f"{guess} ({100 * confidence:.0f} %)" if guess == label else f"{guess}, is {label} ({100 * confidence:.0f} %)"
+    return (
+        f"{guess} ({100 * confidence:.0f} %)" if guess == label else f"{guess}, is {label} ({100 * confidence:.0f} %)"
+    )
 
 
 def _pictures(images: Any) -> list[str]:
@@ -89,6 +100,8 @@ def _pictures(images: Any) -> list[str]:
     for y in range(images.shape[-2]):
         line = ""
         for image in images:
-            line += "".join(2 * _SHADES[min(int(v) * len(_SHADES) // 17, len(_SHADES) - 1)] for v in image[0, y]) + "    "
+            line += (
+                "".join(2 * _SHADES[min(int(v) * len(_SHADES) // 17, len(_SHADES) - 1)] for v in image[0, y]) + "    "
+            )
         rows.append(line.rstrip())
     return rows

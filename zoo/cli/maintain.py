@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -25,7 +25,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def check(
-    root: Annotated[Optional[Path], typer.Argument(help="Folder with registry.yaml and catalog/; default: what zoo ships.")] = None,
+    root: Annotated[
+        Path | None, typer.Argument(help="Folder with registry.yaml and catalog/; default: what zoo ships.")
+    ] = None,
     targets: Annotated[bool, typer.Option(help="Also import every target: class of its kind, defaults bind.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -53,13 +55,18 @@ def check(
         for problem in problems:
             say(problem, "red")
         counted = ", ".join(f"{n} {what}" for what, n in counts.items())
-        say(f"{len(problems)} problems; {counted or 'not loaded'}" + (", targets imported" if targets and counts else ""))
+        say(
+            f"{len(problems)} problems; {counted or 'not loaded'}"
+            + (", targets imported" if targets and counts else "")
+        )
     if problems:
         raise typer.Exit(1)
 
 
 def lock(
-    check_only: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 when the file is out of step.")] = False,
+    check_only: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit 1 when the file is out of step.")
+    ] = False,
     online: Annotated[bool, typer.Option(help="Also pin weights: ask the Hub for commit, SHA-256 and size.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -106,7 +113,7 @@ def dump_lock(value: dict[str, Any]) -> str:
 
 
 def schema(
-    out: Annotated[Optional[Path], typer.Option(help="Write to this file instead of stdout.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")] = None,
     what: Annotated[str, typer.Option(help="registry, page (front matter) or evidence.")] = "registry",
 ) -> None:
     """Print the JSON Schema that editors and other programs can check against."""
@@ -128,7 +135,7 @@ def schema(
 
 def diff(
     old: Annotated[Path, typer.Argument(help="Folder (or registry.yaml) of the old version.")],
-    new: Annotated[Optional[Path], typer.Argument(help="The new version; default: what zoo ships.")] = None,
+    new: Annotated[Path | None, typer.Argument(help="The new version; default: what zoo ships.")] = None,
     as_json: Json = False,
 ) -> None:
     """What changed between two versions of the registry: added, removed and changed papers, methods, models."""
@@ -152,8 +159,8 @@ def _folder(path: Path) -> Path:
 
 
 def reproduce(
-    name: Annotated[Optional[str], typer.Argument(help="Paper, method or model; none with --all.")] = None,
-    claim: Annotated[Optional[str], typer.Option(help="Only the claim of this id.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Paper, method or model; none with --all.")] = None,
+    claim: Annotated[str | None, typer.Option(help="Only the claim of this id.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All claims of the catalog.")] = False,
     seeds: Annotated[int, typer.Option(min=1, max=20, help="Number of seeds (0, 1, ...).")] = 3,
     write: Annotated[bool, typer.Option(help="Record the result beside the catalog page (in a checkout).")] = True,
@@ -170,13 +177,14 @@ def reproduce(
     writes = write and checkout_root() is not None
     results = []
     for identity in names:
+
         def announce(paper: str, item: Any) -> None:
             if not as_json:
                 say(f"running {paper}.{item.id}: {item.statement}")
 
         for ran in run(identity, claim=claim, seeds=tuple(range(seeds)), write=writes, on_start=announce):
-            results.append({"paper": ran.paper, "claim": ran.claim.id, "status": ran.record.status if ran.record else "not run",
-                            "why": ran.why, **(ran.record.model_dump(mode="json", exclude_none=True) if ran.record else {})})  # fmt: skip
+            record = ran.record.model_dump(mode="json", exclude_none=True) if ran.record else {"status": "not run"}
+            results.append({"paper": ran.paper, "claim": ran.claim.id, "why": ran.why, **record})
             if not as_json:
                 _show_claim(ran)
     if as_json:
@@ -197,7 +205,9 @@ def _show_claim(ran: Any) -> None:
 
 
 def bench(
-    name: Annotated[Optional[str], typer.Argument(help="Benchmark of benchmarks/, without ending; none lists them.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Benchmark of benchmarks/, without ending; none lists them.")
+    ] = None,
     write: Annotated[bool, typer.Option(help="Write benchmarks/results/<name>.json.")] = False,
     as_json: Json = False,
 ) -> None:

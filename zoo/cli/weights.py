@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from zoo.cli.output import print_json, say
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Tag = Annotated[Optional[str], typer.Option(help="Which weights; default: the first. tag@commit for another commit.")]
-Strict = Annotated[Optional[bool], typer.Option("--strict-pins/--no-strict-pins", help="Refuse weights that the registry does not pin.")]
+Tag = Annotated[str | None, typer.Option(help="Which weights; default: the first. tag@commit for another commit.")]
+Strict = Annotated[
+    bool | None,
+    typer.Option("--strict-pins/--no-strict-pins", help="Refuse weights that the registry does not pin."),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,7 +26,7 @@ def download(
     name: Annotated[str, typer.Argument(help="Model of the registry, or a timm architecture.")],
     tag: Tag = None,
     strict_pins: Strict = None,
-    endpoint: Annotated[Optional[str], typer.Option(help="A Hub other than the default.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="A Hub other than the default.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -35,7 +38,9 @@ def download(
 
 
 def verify(
-    name: Annotated[str, typer.Argument(help="Model of the registry, or a timm architecture.")], tag: Tag = None, as_json: Json = False
+    name: Annotated[str, typer.Argument(help="Model of the registry, or a timm architecture.")],
+    tag: Tag = None,
+    as_json: Json = False,
 ) -> None:
     """Check cached or bundled weights against size, SHA-256 and header limits; asks nobody."""
     from zoo.factory.pretrained import _find
@@ -44,7 +49,13 @@ def verify(
 
     found = obtain(_find(name, tag).source, offline=True)
     entries = verify_file(found.path, found.source)
-    result: dict[str, Any] = {"name": name, "path": str(found.path), "sha256": found.source.sha256, "tensors": len(entries), "pinned_by_registry": _find(name, tag).source.pinned}
+    result: dict[str, Any] = {
+        "name": name,
+        "path": str(found.path),
+        "sha256": found.source.sha256,
+        "tensors": len(entries),
+        "pinned_by_registry": _find(name, tag).source.pinned,
+    }
     if as_json:
         print_json(result)
     else:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import SwapError, UnknownName
 from zoo.factory.surgery import Plan, Site, settle, sites
 from zoo.factory.targets import call, load_target, parameters_of
-from zoo.errors import SwapError, UnknownName
 from zoo.registry.lookup import registry
 from zoo.registry.schema import Method
 
@@ -103,6 +103,7 @@ def _channels(model: nn.Module, found: list[Site], input_size: tuple[int, ...] |
     by_path = dict(ghost.named_modules(remove_duplicate=False))
     hooks = []
     for site in found:
+
         def note(_: nn.Module, args: tuple[Any, ...], out: Any, key: int = id(site.module)) -> None:
             if args and isinstance(args[0], Tensor):
                 shapes.setdefault(key, set()).add(tuple(args[0].shape))

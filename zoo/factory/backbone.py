@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from zoo.factory.targets import call, load_target, unknown_argument
 from zoo.errors import UnknownName
+from zoo.factory.targets import call, load_target, unknown_argument
 
 
 def is_timm(name: str) -> bool:

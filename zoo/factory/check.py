@@ -14,7 +14,20 @@ if TYPE_CHECKING:
 #: Kinds whose targets are classes of torch, by import path; the others may be functions too.
 _BASES = {
     **dict.fromkeys(
-        ("norm", "activation", "conv", "linear", "rnn", "pool", "block", "upsample", "flow", "model", "loss", "autograd"),
+        (
+            "norm",
+            "activation",
+            "conv",
+            "linear",
+            "rnn",
+            "pool",
+            "block",
+            "upsample",
+            "flow",
+            "model",
+            "loss",
+            "autograd",
+        ),
         "torch.nn:Module",
     ),
     "optimizer": "torch.optim:Optimizer",
@@ -28,9 +41,15 @@ def check_targets(raw: Raw) -> list[str]:
     """Import every target of ``raw``; returns one line a problem."""
     problems = []
     for name, method in raw.methods.items():
-        for label, target in (("target", method["target"]), *((f"variants.{k}", v) for k, v in method.get("variants", {}).items())):
+        for label, target in (
+            ("target", method["target"]),
+            *((f"variants.{k}", v) for k, v in method.get("variants", {}).items()),
+        ):
             where = f"{raw.files[f'methods.{name}']}: methods.{name}.{label}"
-            problems += [f"{where}: {p}" for p in _target(target, method["kind"], method.get("defaults", {}) if label == "target" else {})]
+            problems += [
+                f"{where}: {p}"
+                for p in _target(target, method["kind"], method.get("defaults", {}) if label == "target" else {})
+            ]
     from zoo.claims.run import load_check
     from zoo.errors import ZooError
 
@@ -60,7 +79,11 @@ def _target(target: str, kind: str, defaults: dict[str, Any]) -> list[str]:
     parameters = parameters_of(found)
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) or not parameters:
         return []
-    return [f"default {d!r} is no parameter of {target}.{suggestion(d, parameters)}" for d in defaults if d not in parameters]
+    return [
+        f"default {d!r} is no parameter of {target}.{suggestion(d, parameters)}"
+        for d in defaults
+        if d not in parameters
+    ]
 
 
 def load_target_base(path: str) -> type:

@@ -38,7 +38,9 @@ def plan_convs(model: nn.Module, method: Method, parameters: dict[str, Any], sho
             "bias": old.bias is not None,
         }
         try:
-            new = call(method.id, target, (old.in_channels, old.out_channels), method.defaults, {**geometry, **parameters})
+            new = call(
+                method.id, target, (old.in_channels, old.out_channels), method.defaults, {**geometry, **parameters}
+            )
         except ValueError as error:  # a geometry that the method does not have, said by the layer itself
             plan.keep(site, str(error))
             continue

@@ -7,11 +7,11 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from zoo.errors import SwapError, UnknownArgument, UnknownName, ZooError
 from zoo.factory.backbone import build, is_timm
 from zoo.factory.report import SwapReport, join
 from zoo.factory.surgery import Plan
 from zoo.factory.targets import call, load_target, parameters_of, require_divisible
-from zoo.errors import SwapError, UnknownArgument, UnknownName, ZooError
 from zoo.registry.lookup import registry
 from zoo.registry.schema import LAYOUTS, SWAPPABLE, Method, Model, split_spec
 
@@ -35,7 +35,9 @@ def create(
     swaps = {k: v for k, v in (("norm", norm), ("act", act), ("conv", conv), ("pool", pool)) if v is not None}
     reg = registry()
     if (name is None) == (paper is None):
-        raise UnknownArgument("create takes a name or paper=..., one of them: create('group_norm', 64), create(paper='1803.08494', ...)")
+        raise UnknownArgument(
+            "create takes a name or paper=..., one of them: create('group_norm', 64), create(paper='1803.08494', ...)"
+        )
     if paper is not None:
         what, identity = "method", reg.method_of_paper(reg.resolve_paper(paper))
     else:
@@ -51,7 +53,9 @@ def create(
     if what == "method":
         for given, value in (("pretrained", pretrained), ("allow_partial", allow_partial), *swaps.items()):
             if value:
-                raise UnknownArgument(f"{identity} is a method, {given}= goes with a model: create('resnet50', {given}={value!r})")
+                raise UnknownArgument(
+                    f"{identity} is a method, {given}= goes with a model: create('resnet50', {given}={value!r})"
+                )
         return create_method(reg.method(identity), args, kwargs)
     if args:
         raise UnknownArgument(f"{identity} is a model; give its arguments by name (num_classes=10), received {args!r}")
@@ -63,7 +67,12 @@ def _with_timm_names(name: Any) -> UnknownName:
     import timm
 
     names = [*registry().all_names(), *timm.list_models()]
-    return UnknownName("name", str(name), names, "zoo.search(text) looks through titles, authors and notes; any timm architecture is a name too.")
+    return UnknownName(
+        "name",
+        str(name),
+        names,
+        "zoo.search(text) looks through titles, authors and notes; any timm architecture is a name too.",
+    )
 
 
 def create_method(method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -82,7 +91,9 @@ def _norm_in_layout(method: Method, layout: str, args: tuple[Any, ...], kwargs: 
     if layout not in LAYOUTS:
         raise UnknownName("layout", str(layout), LAYOUTS, f"Layouts: {', '.join(LAYOUTS)}.")
     if len(args) != 1 or not isinstance(args[0], int):
-        raise UnknownArgument(f"{method.id} with layout= takes the number of channels first and the rest by name, received {args!r}")
+        raise UnknownArgument(
+            f"{method.id} with layout= takes the number of channels first and the rest by name, received {args!r}"
+        )
     _check_groups(method, args, kwargs)
     return build_norm(method, args[0], layout, kwargs)
 
@@ -101,7 +112,12 @@ def _check_groups(method: Method, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 def _create_model(
-    name: str, entry: Model | None, pretrained: bool | str, swaps: dict[str, SwapSpec], allow_partial: bool, kwargs: dict[str, Any]
+    name: str,
+    entry: Model | None,
+    pretrained: bool | str,
+    swaps: dict[str, SwapSpec],
+    allow_partial: bool,
+    kwargs: dict[str, Any],
 ) -> nn.Module:
     backbone = entry.backbone if entry else name
     arguments = {**(entry.args if entry else {}), **kwargs}
@@ -141,7 +157,9 @@ def _resolve_spec(swap: str, spec: SwapSpec) -> tuple[Method | str, dict[str, An
             if plain_act(name) is not None:
                 return name, parameters, shown
             of_kind = act_names()
-        raise UnknownName(f"{kind} method", name, of_kind, f"Methods of kind {kind}: zoo.list_methods(kind={kind!r}).") from None
+        raise UnknownName(
+            f"{kind} method", name, of_kind, f"Methods of kind {kind}: zoo.list_methods(kind={kind!r})."
+        ) from None
     method = reg.method(identity)
     if method.kind != kind:
         raise UnknownName(f"{kind} method", name, of_kind, f"{identity!r} is of kind {method.kind}.")
@@ -216,7 +234,9 @@ def swap(
 ) -> SwapReport:
     """See :func:`zoo.swap`, which documents it."""
     if not isinstance(model, nn.Module):
-        raise ZooError(f"swap takes a torch.nn.Module, received {type(model).__name__}; create one with zoo.create(name)")
+        raise ZooError(
+            f"swap takes a torch.nn.Module, received {type(model).__name__}; create one with zoo.create(name)"
+        )
     wanted = {k: v for k, v in (("norm", norm), ("act", act), ("conv", conv), ("pool", pool)) if v is not None}
     if not wanted:
         raise UnknownArgument("swap needs at least one of norm=, act=, conv=, pool=")

@@ -31,7 +31,9 @@ def compute(old: dict[str, Any]) -> dict[str, Any]:
     for found in weights.values():
         tags.update(found)
     kept = old.get("timm", {})
-    records = {tag: {**_timm(tag), **{k: kept[tag][k] for k in _PIN if tag in kept and k in kept[tag]}} for tag in sorted(tags)}
+    records = {
+        tag: {**_timm(tag), **{k: kept[tag][k] for k in _PIN if tag in kept and k in kept[tag]}} for tag in sorted(tags)
+    }
     return {"format": FORMAT, "timm_version": timm.__version__, "models": models, "timm": records, "weights": weights}
 
 
@@ -100,7 +102,9 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
             if n in a and a[n] != b[n]:
                 if isinstance(b[n], dict):
                     fields = [f for f in {**a[n], **b[n]} if a[n].get(f) != b[n].get(f)]
-                    changes.append(f"~ {section}.{n}: {', '.join(f'{f} {a[n].get(f)} -> {b[n].get(f)}' for f in fields)}")
+                    changes.append(
+                        f"~ {section}.{n}: {', '.join(f'{f} {a[n].get(f)} -> {b[n].get(f)}' for f in fields)}"
+                    )
                 else:
                     changes.append(f"~ {section}.{n}")
     if old.get("timm_version") != new["timm_version"]:

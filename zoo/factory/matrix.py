@@ -30,7 +30,20 @@ SWAPS = {
     "weight_standardization": ("conv", "weight_standardization"),
     "isqrt_cov": ("pool", "isqrt_cov"),
 }
-_FUNCTIONAL = {"relu", "relu_", "relu6", "gelu", "silu", "leaky_relu", "elu", "celu", "selu", "mish", "hardswish", "softplus"}
+_FUNCTIONAL = {
+    "relu",
+    "relu_",
+    "relu6",
+    "gelu",
+    "silu",
+    "leaky_relu",
+    "elu",
+    "celu",
+    "selu",
+    "mish",
+    "hardswish",
+    "softplus",
+}
 
 
 class _FunctionalActs(TorchFunctionMode):
@@ -78,7 +91,8 @@ def try_swap(model: nn.Module, method: str, run: bool = True) -> dict[str, Any]:
     """Swap in a copy of ``model`` and, with ``run``, take a forward and backward pass.
 
     Returns:
-        ``status`` (complete; partial; none: the model has no such layer; refused with a reason; error), ``replaced``, ``left`` and reasons.
+        ``status`` (complete; partial; none: the model has no such layer; refused with a reason; error), ``replaced``,
+        ``left`` and reasons.
     """
     import zoo
 

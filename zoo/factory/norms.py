@@ -20,7 +20,10 @@ _TIMM_NORM_MODULES = (
     "timm.layers.inplace_abn",
 )  # fmt: skip
 #: Blocks whose name says norm but which are a part of an architecture's own design.
-_BY_DESIGN = {"GlobalResponseNorm": "response normalization is part of the block", "LocalResponseNorm": "normalises over neighbouring channels"}
+_BY_DESIGN = {
+    "GlobalResponseNorm": "response normalization is part of the block",
+    "LocalResponseNorm": "normalises over neighbouring channels",
+}
 
 
 def is_norm(module: nn.Module) -> bool:
@@ -36,7 +39,12 @@ def _is_norm_class(cls: type) -> bool:
         return True
     if any(c.__module__ in _TIMM_NORM_MODULES for c in cls.__mro__):
         return True
-    targets = {t for m in registry().raw.methods.values() if m["kind"] == "norm" for t in (m["target"], *m.get("variants", {}).values())}
+    targets = {
+        t
+        for m in registry().raw.methods.values()
+        if m["kind"] == "norm"
+        for t in (m["target"], *m.get("variants", {}).values())
+    }
     return any(f"{c.__module__}:{c.__name__}" in targets for c in cls.__mro__)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from zoo.errors import SwapError
 from zoo.factory.surgery import Plan, Site, settle, sites
 from zoo.factory.targets import call, load_target
-from zoo.errors import SwapError
 from zoo.registry.schema import Method
 
 
@@ -53,24 +53,35 @@ def plan_pool(model: nn.Module, method: Method, parameters: dict[str, Any], show
     name = type(model).__name__
     place = _classifier(model)
     if place is None:
-        raise SwapError(f"pool={shown}: {name} has no linear classifier to resize (timm's get_classifier, or an attribute fc, classifier or head)")
+        raise SwapError(
+            f"pool={shown}: {name} has no linear classifier to resize (timm's get_classifier, or an attribute fc, "
+            "classifier or head)"
+        )
     parent, attribute, classifier = place
     pools = [s for s in sites(model, _is_pool) if _is_global(s, model, parent)]
     if len(pools) != 1:
         found = ", ".join(s.path for s in pools) or "none"
-        raise SwapError(f"pool={shown}: {name} needs exactly one global pooling of (N, C, H, W) maps before its classifier, found {found}")
+        raise SwapError(
+            f"pool={shown}: {name} needs exactly one global pooling of (N, C, H, W) maps before its classifier, found {found}"
+        )
     site = pools[0]
     old = site.module
     if any(getattr(m, "input_fmt", "NCHW") == "NHWC" for m in (old, getattr(old, "pool", None), parent)):
         raise SwapError(f"pool={shown}: the maps of {name} are (N, H, W, C), pooling methods take (N, C, H, W)")
     between = [c for c in ("norm", "pre_logits") if _does_something(getattr(parent, c, None)) and parent is not model]
     if between:
-        raise SwapError(f"pool={shown}: {name} has {' and '.join(between)} of fixed width between pooling and classifier; they cannot be resized")
+        raise SwapError(
+            f"pool={shown}: {name} has {' and '.join(between)} of fixed width between pooling and classifier; "
+            "they cannot be resized"
+        )
     mult = old.feat_mult() if hasattr(old, "feat_mult") else 1  # type: ignore[operator]
     in_channels = int(classifier.in_features / mult)
     width = getattr(model, "num_features", in_channels)
     if isinstance(width, int) and width != in_channels and parent is model:
-        raise SwapError(f"pool={shown}: {name} has layers between pooling ({width} channels) and classifier ({in_channels}); they cannot be resized")
+        raise SwapError(
+            f"pool={shown}: {name} has layers between pooling ({width} channels) and classifier ({in_channels}); "
+            "they cannot be resized"
+        )
     pool = call(method.id, load_target(method.target), (in_channels,), method.defaults, parameters)
     new = GlobalPool(pool, in_channels)
     settle(new, old, classifier.weight)
@@ -92,7 +103,9 @@ def plan_pool(model: nn.Module, method: Method, parameters: dict[str, Any], show
 
 
 def _does_something(module: Any) -> bool:
-    return isinstance(module, nn.Module) and not isinstance(module, nn.Identity) and any(True for _ in module.parameters())
+    return (
+        isinstance(module, nn.Module) and not isinstance(module, nn.Identity) and any(True for _ in module.parameters())
+    )
 
 
 def _classifier(model: nn.Module) -> tuple[nn.Module, str, nn.Linear] | None:

@@ -47,7 +47,8 @@ def choose(name: str, entry: Model | None, pretrained: bool | str = True) -> Cho
     options = _options(name, entry)
     if not options:
         raise WeightsError(
-            f"{name} has no known pretrained weights; create it with pretrained=False. zoo.list_models(pretrained=True) lists those that have."
+            f"{name} has no known pretrained weights; create it with pretrained=False. "
+            "zoo.list_models(pretrained=True) lists those that have."
         )
     if not tag:
         chosen = next(iter(options.values()))
@@ -199,7 +200,8 @@ def _refuse_other_norm(name: str, chosen: Chosen, declared: Mapping[str, Any], s
         return
     with_it = [m for m in reg.select("model", "*", (), {"pretrained": True}) if _norm_of(m) == wanted]
     raise WeightsError(
-        f"{chosen.source.label} was trained with {own or 'the normalization of its architecture'}, norm={wanted!r} would make its "
+        f"{chosen.source.label} was trained with {own or 'the normalization of its architecture'}, "
+        f"norm={wanted!r} would make its "
         f"weights compute something else. Lawful: leave out norm=; or pretrained=False; or create it pretrained first and "
         f"call zoo.swap(model, norm={wanted!r}) to fine-tune from its convolutions and gains"
         + (f"; or weights trained so: {', '.join(with_it[:4])}." if with_it else ".")
@@ -217,7 +219,9 @@ def _lawful(name: str) -> tuple[str, ...]:
 
 def _say_licence(source: Source) -> None:
     if licence_class(source.licence) == "non-commercial":
-        warnings.warn(f"{source.label}: these weights are licensed {source.licence}, for non-commercial use only", stacklevel=4)
+        warnings.warn(
+            f"{source.label}: these weights are licensed {source.licence}, for non-commercial use only", stacklevel=4
+        )
 
 
 # --------------------------------------------------------------------------- without building the model

@@ -68,7 +68,10 @@ def summary(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
             n if p.default is p.empty else f"{n}={method.defaults.get(n, p.default)!r}"
             for n, p in parameters_of(zoo.get(method.id)).items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
         )  # fmt: skip
-        return {"name": method.id, "lines": [f"{method.kind}: zoo.create({method.id!r}, {signature})", f"from {method.target}"]}
+        return {
+            "name": method.id,
+            "lines": [f"{method.kind}: zoo.create({method.id!r}, {signature})", f"from {method.target}"],
+        }
     model = zoo.create(name, **arguments)
     size = input_size_of(model)
     params = sum(p.numel() for p in model.parameters())
@@ -76,16 +79,23 @@ def summary(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     lines = [f"parameters   {params:,}"]
     try:
         found |= cost(model, size)
-        found["memory_mb"] = {"weights": round(4 * params / 2**20, 1), "activations": round(4 * found["activations"] / 2**20, 1)}
+        found["memory_mb"] = {
+            "weights": round(4 * params / 2**20, 1),
+            "activations": round(4 * found["activations"] / 2**20, 1),
+        }
         lines += [
             f"MACs         {found['macs']:,} for one input of {'x'.join(map(str, size))}",
-            f"memory       {found['memory_mb']['weights']} MB weights, {found['memory_mb']['activations']} MB activations a sample (float32)",
+            f"memory       {found['memory_mb']['weights']} MB weights, {found['memory_mb']['activations']} MB "
+            "activations a sample (float32)",
         ]
     except (RuntimeError, NotImplementedError, ValueError, AssertionError) as error:
         lines.append(f"MACs         not counted: {str(error).splitlines()[0][:100]}")
     report = zoo.swap_report(model)
     if report is not None:
-        found["swaps"] = [{"swap": r.swap, "method": r.method, "replaced": len(r.replaced), "left": len(r.left)} for r in (report.parts or (report,))]
+        found["swaps"] = [
+            {"swap": r.swap, "method": r.method, "replaced": len(r.replaced), "left": len(r.left)}
+            for r in (report.parts or (report,))
+        ]
         lines += str(report).splitlines()
     loaded = zoo.load_report(model)
     if loaded is not None:

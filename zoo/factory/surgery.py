@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.factory.report import Kept, Replaced, SwapReport
 from zoo.errors import SwapError
+from zoo.factory.report import Kept, Replaced, SwapReport
 
 
 @dataclass
@@ -54,7 +54,9 @@ class Plan:
             if not self.kept:
                 raise SwapError(f"{self.swap}={self.method}: {name} has no layers that it could replace")
             why = "; ".join(f"{k.path} ({k.type}): {k.reason}" for k in self.kept[:4])
-            raise SwapError(f"{self.swap}={self.method} can replace nothing in {name}: {why}{'; ...' if len(self.kept) > 4 else ''}")
+            raise SwapError(
+                f"{self.swap}={self.method} can replace nothing in {name}: {why}{'; ...' if len(self.kept) > 4 else ''}"
+            )
         if left and not allow_partial:
             some = "; ".join(f"{k.path} ({k.type}): {k.reason}" for k in left[:4])
             raise SwapError(

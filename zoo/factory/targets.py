@@ -84,7 +84,9 @@ def unknown_argument(name: str, keyword: str, known: list[str]) -> UnknownArgume
 
 def _shown(parameters: dict[str, inspect.Parameter]) -> str:
     return ", ".join(
-        n if p.default is p.empty else f"{n}={p.default!r}" for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD
+        n if p.default is p.empty else f"{n}={p.default!r}"
+        for n, p in parameters.items()
+        if p.kind is not p.VAR_KEYWORD
     )
 
 

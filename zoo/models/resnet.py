@@ -49,7 +49,8 @@ class SmallResNet(nn.Module):
         super().__init__()
         if blocks < 1 or in_chans < 1 or width < 1 or num_classes < 0:
             raise ValueError(
-                f"blocks, in_chans, width must be at least 1 and num_classes at least 0; received {blocks}, {in_chans}, {width}, {num_classes}"
+                f"blocks, in_chans, width must be at least 1 and num_classes at least 0; received {blocks}, "
+                f"{in_chans}, {width}, {num_classes}"
             )
         self.num_classes, self.num_features = num_classes, 4 * width
         self.conv1 = nn.Conv2d(in_chans, width, 3, 1, 1, bias=False)

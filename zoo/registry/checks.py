@@ -53,9 +53,15 @@ def _names(raw: Raw, where: _Where) -> Iterable[str]:
             for written in (name, *record.get("aliases", ())):
                 other = taken.setdefault(key(written), (section, name, written))
                 if other[:2] != (section, name):
-                    yield f"{where(section, name)}: the name {written!r} is taken by {other[0]}.{other[1]} ({other[2]!r}); case and separators do not count"
+                    yield (
+                        f"{where(section, name)}: the name {written!r} is taken by {other[0]}.{other[1]} ({other[2]!r}); case "
+                        "and separators do not count"
+                    )
                 elif other[2] != written:
-                    yield f"{where(section, name)}: {written!r} and {other[2]!r} are the same name; case and separators do not count"
+                    yield (
+                        f"{where(section, name)}: {written!r} and {other[2]!r} are the same name; case and separators do not "
+                        "count"
+                    )
     own: dict[str, set[str]] = {}
     for name, method in raw.methods.items():
         own.setdefault(method["paper"], set()).add(name)
@@ -66,11 +72,17 @@ def _names(raw: Raw, where: _Where) -> Iterable[str]:
             folded = key(written)
             first = papers.setdefault(folded, identity)
             if first != identity:
-                yield f"{where('papers', identity)}: the name {written!r} is taken by paper {first!r}; case and separators do not count"
+                yield (
+                    f"{where('papers', identity)}: the name {written!r} is taken by paper {first!r}; case and separators "
+                    "do not count"
+                )
             if folded in taken:
                 section, name, _ = taken[folded]
                 if section != "methods" or name not in own.get(identity, ()):
-                    yield f"{where('papers', identity)}: the name {written!r} is taken by {section}.{name}, which is not a method of this paper"
+                    yield (
+                        f"{where('papers', identity)}: the name {written!r} is taken by {section}.{name}, which is not a "
+                        "method of this paper"
+                    )
         if number := paper.get("arxiv"):
             first = arxiv.setdefault(number, identity)
             if first != identity:
@@ -78,14 +90,19 @@ def _names(raw: Raw, where: _Where) -> Iterable[str]:
 
 
 def _papers(raw: Raw, where: _Where) -> Iterable[str]:
-    realised = {m["paper"] for m in raw.methods.values()} | {p for m in raw.models.values() for p in m.get("papers", ())}
+    realised = {m["paper"] for m in raw.methods.values()} | {
+        p for m in raw.models.values() for p in m.get("papers", ())
+    }
     for identity, paper in raw.papers.items():
         if identity not in realised:
             yield f"{where('papers', identity)}: no method in the registry has paper: {identity}"
         for relation in RELATIONS:
             for other in paper.get("relations", {}).get(relation, {}):
                 if other not in raw.papers:
-                    yield f"{where('papers', identity, 'relations', relation)}: unknown paper {other!r}.{suggestion(other, raw.papers)}"
+                    yield (
+                        f"{where('papers', identity, 'relations', relation)}: unknown paper "
+                        f"{other!r}.{suggestion(other, raw.papers)}"
+                    )
                 elif other == identity:
                     yield f"{where('papers', identity, 'relations', relation)}: a paper is not related to itself"
 
@@ -93,7 +110,10 @@ def _papers(raw: Raw, where: _Where) -> Iterable[str]:
 def _methods(raw: Raw, where: _Where) -> Iterable[str]:
     for name, method in raw.methods.items():
         if method["paper"] not in raw.papers:
-            yield f"{where('methods', name, 'paper')}: unknown paper {method['paper']!r}.{suggestion(method['paper'], raw.papers)}"
+            yield (
+                f"{where('methods', name, 'paper')}: unknown paper "
+                f"{method['paper']!r}.{suggestion(method['paper'], raw.papers)}"
+            )
         if method.get("variants") and method["kind"] != "norm":
             yield f"{where('methods', name, 'variants')}: only kind norm has variants, this is kind {method['kind']}"
 
@@ -109,7 +129,10 @@ def _models(raw: Raw, where: _Where) -> Iterable[str]:
             if method is None:
                 yield f"{at}: unknown method {method_name!r}.{suggestion(method_name, of_kind)}"
             elif method["kind"] != wanted:
-                yield f"{at}: {method_name!r} is of kind {method['kind']}, {swap} takes kind {wanted}.{suggestion(method_name, of_kind)}"
+                yield (
+                    f"{at}: {method_name!r} is of kind {method['kind']}, {swap} takes kind "
+                    f"{wanted}.{suggestion(method_name, of_kind)}"
+                )
         for paper in model.get("papers", ()):
             if paper not in raw.papers:
                 yield f"{where('models', name, 'papers')}: unknown paper {paper!r}.{suggestion(paper, raw.papers)}"

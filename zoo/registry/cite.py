@@ -15,7 +15,11 @@ _TYPES = {
     "report": ("techreport", "institution"),
     "chapter": ("incollection", "booktitle"),
 }
-_SPECIAL = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}  # fmt: skip
+_SPECIAL = {c: "\\" + c for c in "&%$#_{}"} | {
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+}
 _SMALL = {"a", "an", "the", "on", "of", "for", "and", "in", "to", "by", "with"}
 
 

@@ -20,7 +20,10 @@ def data_root() -> Path:
         if (root / "registry.yaml").is_file() and (root / "catalog").is_dir():
             return root
     raise RegistryError(
-        [f"{PACKAGE}: this installation of paperzoo has no registry.yaml and catalog; install it again (pip install --force-reinstall paperzoo)"]
+        [
+            f"{PACKAGE}: this installation of paperzoo has no registry.yaml and catalog; install it again (pip "
+            "install --force-reinstall paperzoo)"
+        ]
     )
 
 

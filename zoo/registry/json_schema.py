@@ -14,13 +14,19 @@ def json_schema(what: str = "registry") -> dict[str, Any]:
 
     from zoo.registry.schema import Evidence, Method, Model, Name, Paper
 
-    title = {"registry": "registry.yaml of zoo", "page": "front matter of a catalog page", "evidence": "evidence file"}[what]
+    title = {"registry": "registry.yaml of zoo", "page": "front matter of a catalog page", "evidence": "evidence file"}[
+        what
+    ]
     if what == "evidence":
         schema = Evidence.model_json_schema()
     elif what == "page":
         schema = _without(Paper.model_json_schema(), "id", "category")
     else:
-        Root = TypedDict("Root", {"methods": dict[Name, Method], "models": dict[Name, Model]}, total=False)
+
+        class Root(TypedDict, total=False):
+            methods: dict[Name, Method]
+            models: dict[Name, Model]
+
         schema = TypeAdapter(Root).json_schema()
         for name in ("Method", "Model"):
             schema["$defs"][name] = _without(schema["$defs"][name], "id")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 #: Use, change and sell, with at most notice and attribution.
-PERMISSIVE = frozenset({"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "isc", "unlicense", "bsl-1.0"})
-NON_COMMERCIAL = frozenset({"cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "fair-noncommercial-research-license"})
+PERMISSIVE = frozenset(
+    {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "isc", "unlicense", "bsl-1.0"}
+)
+NON_COMMERCIAL = frozenset(
+    {"cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "fair-noncommercial-research-license"}
+)
 CLASSES = ("permissive", "non-commercial", "other", "unknown")
 
 

@@ -6,6 +6,7 @@ keyed by each file's path, size and modification time, so that the next one only
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable
@@ -39,7 +40,9 @@ def _pages(root: Path) -> list[tuple[str, Path]]:
         for folder in folders:
             if folder.is_dir():
                 with os.scandir(folder.path) as files:
-                    found += [(f"catalog/{folder.name}/{f.name}", Path(f.path)) for f in files if f.name.endswith(".md")]
+                    found += [
+                        (f"catalog/{folder.name}/{f.name}", Path(f.path)) for f in files if f.name.endswith(".md")
+                    ]
     return sorted(found)
 
 
@@ -98,7 +101,9 @@ def _assemble(entries: dict[str, dict[str, Any]]) -> Raw:
             paper = entry["data"]
             key = f"papers.{paper['id']}"
             if key in raw.files:
-                raise RegistryError([f"{shown}:1: paper {paper['id']!r} already stands in {raw.files[key]}; an id is used once"])
+                raise RegistryError(
+                    [f"{shown}:1: paper {paper['id']!r} already stands in {raw.files[key]}; an id is used once"]
+                )
             raw.papers[paper["id"]] = paper
             raw.files[key] = shown
     return raw
@@ -125,10 +130,9 @@ def _read_cache(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write_cache(path: Path, entries: dict[str, dict[str, Any]]) -> None:
-    try:
+    # A read-only home only costs the next start some milliseconds.
+    with contextlib.suppress(OSError):
         write_atomic(path, json.dumps(entries, separators=(",", ":")))
-    except OSError:
-        pass  # a read-only home only costs the next start some milliseconds
 
 
 # --------------------------------------------------------------------------- one file
@@ -173,7 +177,9 @@ def registry_data(data: Any, text: str, shown: str) -> dict[str, dict[str, dict[
         for name, fields in (data or {}).get(section, {}).items():
             try:
                 if "id" in fields:
-                    raise RegistryError([f"{shown}:{_line(text, (section, name, 'id'), 1)}: 'id' is the key of the entry; remove it"])
+                    raise RegistryError(
+                        [f"{shown}:{_line(text, (section, name, 'id'), 1)}: 'id' is the key of the entry; remove it"]
+                    )
                 sections[section][name] = validate(schema, {**fields, "id": name}, text, shown, (section, name))
             except RegistryError as error:
                 problems += error.problems

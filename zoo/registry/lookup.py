@@ -163,7 +163,9 @@ class Registry:
         paper = self._find_paper(text)
         if paper is None:
             titles = [p["title"] for p in self.raw.papers.values()]
-            raise UnknownName("paper", text, [*self.raw.papers, *titles], "A paper is named by id, alias, arXiv id, DOI or title.")
+            raise UnknownName(
+                "paper", text, [*self.raw.papers, *titles], "A paper is named by id, alias, arXiv id, DOI or title."
+            )
         return paper
 
     def _find_paper(self, text: str) -> str | None:

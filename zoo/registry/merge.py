@@ -38,13 +38,16 @@ def _merge(path: Path, allow_code_from: str | None) -> list[str]:
     text = read_text(path, shown)
     data: Any = parse(text, shown)
     if not isinstance(data, dict):
-        raise RegistryError([f"{shown}:1: a registry is a mapping with papers, methods or models, received {type(data).__name__}"])
+        raise RegistryError(
+            [f"{shown}:1: a registry is a mapping with papers, methods or models, received {type(data).__name__}"]
+        )
     unknown = set(data) - {"papers", *RegistryFile.model_fields}
     if unknown:
         raise RegistryError([f"{shown}:1: unknown section {sorted(unknown)[0]!r}. Allowed: papers, methods, models."])
     if data.get("methods") and allow_code_from is None:
         raise RegistryError([
-            f"{shown}:1: a registry file holds data only (papers, models, checkpoints over methods that exist); methods come from an "
+            f"{shown}:1: a registry file holds data only (papers, models, checkpoints over methods that exist); "
+            "methods come from an "
             f"installed package through the entry point group {GROUP!r}"
         ])  # fmt: skip
     old = registry()
@@ -64,7 +67,12 @@ def _merge(path: Path, allow_code_from: str | None) -> list[str]:
             roots[record["id"]] = path.parent
     added = {"papers": papers, **sections}
     raw = Raw(dict(old.raw.papers), dict(old.raw.methods), dict(old.raw.models), dict(old.raw.files))
-    taken = [f"{shown}:1: {s}.{n} already exists in {old.raw.files.get(f'{s}.{n}')}" for s, new in added.items() for n in new if n in getattr(raw, s)]
+    taken = [
+        f"{shown}:1: {s}.{n} already exists in {old.raw.files.get(f'{s}.{n}')}"
+        for s, new in added.items()
+        for n in new
+        if n in getattr(raw, s)
+    ]
     if taken:
         raise RegistryError(taken)
     for section, new in added.items():

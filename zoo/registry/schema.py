@@ -45,7 +45,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 Alias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max_length=80)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-RepoId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=96)]
+RepoId = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=96)
+]
 ArxivId = Annotated[str, StringConstraints(pattern=r"^(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})$")]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s<>\"']+$", max_length=500)]
 Scalar = str | int | float | bool | None
@@ -219,7 +221,9 @@ class Method(Record):
     defaults: dict[str, Any] = {}
     summary: Text | None = None
     aliases: tuple[Alias, ...] = ()
-    needs: tuple[Name, ...] = ()  # what an algorithm or layer must be given: channels, index, meta_batch, peer, epoch, ...
+    needs: tuple[
+        Name, ...
+    ] = ()  # what an algorithm or layer must be given: channels, index, meta_batch, peer, epoch, ...
     requires: tuple[Text, ...] = ()
     conflicts: dict[Name, Text] = {}
     faithful_to: Literal["paper", "official_code", "both"] = "paper"

@@ -56,7 +56,15 @@ def _fields(reg: Registry, identity: str) -> dict[str, str]:
     return {
         "name": " ".join([identity, *paper.get("aliases", ()), *methods, *models, *aliases, paper.get("arxiv", "")]),
         "title": paper["title"],
-        "tags": " ".join([*paper.get("tags", ()), paper["category"], *(reg.raw.methods[m]["kind"] for m in methods), paper["venue"], str(paper["year"])]),
+        "tags": " ".join(
+            [
+                *paper.get("tags", ()),
+                paper["category"],
+                *(reg.raw.methods[m]["kind"] for m in methods),
+                paper["venue"],
+                str(paper["year"]),
+            ]
+        ),
         "authors": " ".join(paper["authors"]),
         "summary": paper["summary"],
         "notes": notes,
@@ -117,4 +125,6 @@ def _excerpt(notes: str, wanted: list[str], width: int = 140) -> str:
     if at < 0:
         return ""
     start = max(0, flat.rfind(" ", 0, max(0, at - width // 2)) + 1)
-    return ("... " if start else "") + flat[start : start + width].strip() + (" ..." if start + width < len(flat) else "")
+    return (
+        ("... " if start else "") + flat[start : start + width].strip() + (" ..." if start + width < len(flat) else "")
+    )

@@ -25,7 +25,9 @@ class _Loader(_Base):
         for key_node, value_node in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str | int | float | bool):
-                raise yaml.MarkedYAMLError(problem=f"a key must be a plain word, received {key!r}", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"a key must be a plain word, received {key!r}", problem_mark=key_node.start_mark
+                )
             if key in mapping:
                 raise yaml.MarkedYAMLError(problem=f"duplicate key {key!r}", problem_mark=key_node.start_mark)
             mapping[key] = self.construct_object(value_node, deep=deep)
@@ -55,7 +57,9 @@ def parse(text: str, where: str, first_line: int = 1) -> Any:
             for event in yaml.parse(text, Loader=_Base):
                 if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                     line = event.start_mark.line + first_line
-                    raise RegistryError([f"{where}:{line}: anchors and aliases (& and *) are not allowed; write the value out"])
+                    raise RegistryError(
+                        [f"{where}:{line}: anchors and aliases (& and *) are not allowed; write the value out"]
+                    )
         return yaml.load(text, Loader=_Loader)
     except RegistryError:
         raise
@@ -66,7 +70,9 @@ def parse(text: str, where: str, first_line: int = 1) -> Any:
     except yaml.YAMLError as error:  # a byte that no YAML may hold
         raise RegistryError([f"{where}:{first_line}: not YAML: {' '.join(str(error).split())}"]) from None
     except (RecursionError, ValueError) as error:  # nesting bombs; a date such as 2020-13-45
-        raise RegistryError([f"{where}:{first_line}: cannot be read: {type(error).__name__} {str(error)[:120]}"]) from None
+        raise RegistryError(
+            [f"{where}:{first_line}: cannot be read: {type(error).__name__} {str(error)[:120]}"]
+        ) from None
 
 
 def line_of(text: str, path: tuple[int | str, ...], first_line: int = 1) -> int:
@@ -96,7 +102,11 @@ def read_text(path: Path, shown: str | None = None) -> str:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise RegistryError([f"{shown}:1: {size / 2**20:.0f} MB is more than the {MAX_BYTES >> 20} MB that a registry file may have"])
+            raise RegistryError(
+                [
+                    f"{shown}:1: {size / 2**20:.0f} MB is more than the {MAX_BYTES >> 20} MB that a registry file may have"
+                ]
+            )
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RegistryError([f"{shown}:1: not UTF-8 text ({error.reason} at byte {error.start})"]) from None

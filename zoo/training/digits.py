@@ -1,8 +1,9 @@
 """Train the bundled ``gn_resnet8_digits`` and write its weights and held-out images: ``python -m zoo.training.digits``.
 
-Data: 1797 handwritten digits of 8 x 8 pixels with 17 grey levels (E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten
-Digits, UCI Machine Learning Repository, CC BY 4.0; the test part, as scikit-learn ships it). 360 of them, drawn with a fixed seed,
-are held out and bundled for the demo. Writers are not known in this copy, so the same hand may stand on both sides.
+Data: 1797 handwritten digits of 8 x 8 pixels with 17 grey levels (E. Alpaydin, C. Kaynak: Optical Recognition of
+Handwritten Digits, UCI Machine Learning Repository, CC BY 4.0; the test part, as scikit-learn ships it). 360 of them,
+drawn with a fixed seed, are held out and bundled for the demo. Writers are not known in this copy, so the same hand may
+stand on both sides.
 """
 
 from __future__ import annotations
@@ -53,8 +54,9 @@ def train(model: nn.Module, x: Tensor, y: Tensor, *, epochs: int, seed: int, sho
 
 
 def main() -> None:
-    import zoo
     from safetensors.torch import save_file
+
+    import zoo
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=40)
