@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,33 +18,35 @@ from zoo.weights.shifted_l2 import ShiftedL2, normalised_weights
 
 def _net() -> nn.Sequential:
     layers: list[nn.Module] = []
-    for inputs, outputs, stride in ((1, 16, 1), (16, 16, 2), (16, 32, 2)):
+    for inputs, outputs, stride in ((1, 8, 1), (8, 8, 2), (8, 16, 2)):
         layers += [StdConv2d(inputs, outputs, 3, stride, 1, bias=False), nn.GroupNorm(4, outputs), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
 
 
 def norm_floor(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
     """Smallest filter deviation and largest weight gradient at the end of training, with and without the shift."""
     data = digits()
-    x, y = data.x_train[:640], data.y_train[:640]
-    measured = {}
+    x, y = data.x_train[:256], data.y_train[:256]
+    measured: dict[str, Any] = {}
+    raw: dict[str, tuple[list[float], list[float]]] = {}
     for kind, eps in (("plain", 0.0), ("shifted", 1e-2)):
         floors, gradients, scores = [], [], []
         for seed in seeds:
             torch.manual_seed(seed)
-            model, penalty = _net(), ShiftedL2(5e-2, eps)
+            model, penalty = _net(), ShiftedL2(0.05, eps)
 
             def loss(
                 logits: torch.Tensor, target: torch.Tensor, m: nn.Module = model, p: ShiftedL2 = penalty
             ) -> torch.Tensor:
                 return F.cross_entropy(logits, target) + p(m)
 
-            fit(model, x, y, epochs=25, batch_size=64, lr=0.05, seed=seed, loss=loss)
+            fit(model, x, y, epochs=150, batch_size=64, lr=0.05, seed=seed, loss=loss)
             floors.append(min(float(w.detach().flatten(1).std(1).min()) for w in normalised_weights(model)[1:]))
             model.zero_grad()
             F.cross_entropy(model(x), y).backward()
             gradients.append(max(float(w.grad.abs().max()) for w in normalised_weights(model) if w.grad is not None))
             scores.append(accuracy(model, data.x_test, data.y_test))
+        raw[kind] = floors, gradients
         measured |= {
             f"{kind}_smallest_deviation": mean_and_spread(floors),
             f"{kind}_largest_gradient": mean_and_spread(gradients),
@@ -51,12 +54,13 @@ def norm_floor(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
         }
     return Outcome(
         status=verdict(
-            measured["shifted_smallest_deviation"]["mean"] > measured["plain_smallest_deviation"]["mean"],
-            measured["shifted_largest_gradient"]["mean"] < measured["plain_largest_gradient"]["mean"],
+            all(a > b for a, b in zip(raw["shifted"][0], raw["plain"][0], strict=True)),
+            all(a < b for a, b in zip(raw["shifted"][1], raw["plain"][1], strict=True)),
             measured["shifted_accuracy"]["mean"] >= measured["plain_accuracy"]["mean"] - 1,
         ),
         measured=measured,
-        setting="640 digits, three standardised 3x3 convolutions with GroupNorm, SGD 0.05 momentum 0.9, batch 64, "
-        "25 epochs, lambda 5e-2, eps 0 against 1e-2",
-        tolerance="with the shift a larger smallest deviation, a smaller largest gradient, accuracy within 1 point",
+        setting="256 digits, three standardised 3x3 convolutions (8, 8, 16) with GroupNorm, SGD 0.05 momentum 0.9, "
+        "batch 64, 150 epochs, lambda 0.05, eps 0 against 1e-2",
+        tolerance="with the shift, in every seed, a larger smallest deviation and a smaller largest gradient; "
+        "mean accuracy at most 1 point lower",
     )
