@@ -15,19 +15,18 @@ def global_context(seeds: Sequence[int]) -> Outcome:
     """Name the digit that each inked pixel belongs to, with and without the module."""
     train, y_train, test, y_test = images()
     middles = {
-        "none": lambda _: nn.Identity(),
         "convolution": lambda c: nn.Conv2d(c, c, 3, padding=1),
         "ppm": PyramidPoolingModule,
     }
     labels = digit_of_ink(train, y_train), digit_of_ink(test, y_test)
-    scores = dense_scores(middles, 10, (train, labels[0]), (test, labels[1]), seeds, 3)
+    scores = dense_scores(middles, 10, (train, labels[0]), (test, labels[1]), seeds, 8)
     gain = min(a - b for a, b in zip(scores["ppm"], scores["convolution"], strict=True))
     return Outcome(
         verdict(gain >= 10),
         {f"{name}_pixel_accuracy": mean_and_spread(v) for name, v in scores.items()}
         | {"smallest_gain": round(gain, 2)},
         "MNIST (1200 images) at 14 x 14, every inked pixel is labelled by its digit; two 3 x 3 convolutions "
-        "of 16 channels, then nothing, "
-        "a third convolution or the module, 1 x 1; Adam 1e-2, 3 epochs",
+        "of 16 channels, then "
+        "a third convolution or the module, 1 x 1; Adam 1e-2, 8 epochs",
         "the module at least 10 points of pixel accuracy above a third convolution for every seed",
     )

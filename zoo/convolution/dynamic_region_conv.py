@@ -1,0 +1,136 @@
+"""DRConv: every position picks one of m filters that were generated from its image (Chen et al., arXiv 2003.12243)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Pair = tuple[int, int]
+_GENERATORS = ("paper", "experts")
+
+
+class DynamicRegionConv2d(nn.Module):
+    r"""Region-aware convolution with generated filters and a learned guide.
+
+    .. math:: F = G * x, \qquad M_{u,v} = \arg\max_t F_{t,u,v}, \qquad Y_{u,v} = W_{M_{u,v}}(x) * X_{u,v}
+
+    The choice is hard in the forward pass. Backward, the guide sees :math:`\hat M = \operatorname{softmax}_t(F)`:
+
+    .. math:: \frac{\partial L}{\partial \hat M^t_{u,v}} = \Bigl\langle \frac{\partial L}{\partial Y_{u,v}},\;
+              W_t * X_{u,v} \Bigr\rangle
+
+    so that regions which lost at a position have a gradient too; a plain gather would give the guide none. All m
+    responses are needed for that, and are computed by one grouped convolution over the batch.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size, stride, padding, dilation, groups, bias: as ``nn.Conv2d``; the guide uses the same geometry.
+        num_regions: m (paper: 8).
+        generator: ``"paper"``: the input averaged to k x k, a 1 x 1 convolution to m^2 channels, sigmoid, and a 1 x 1
+            convolution in m groups to the filters. ``"experts"``: what the authors' code does instead, a sum of
+            ``num_experts`` learned filters for each region with weights ``2 sigmoid(linear(mean(x))) / num_experts``.
+        num_experts: for ``"experts"`` (authors' code: 8).
+
+    Raises:
+        ValueError: sizes below 1, groups that do not divide, another generator, or an input that is not ``(N, in_channels, H, W)``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        num_regions: int = 8,
+        generator: str = "paper",
+        num_experts: int = 8,
+    ) -> None:
+        super().__init__()
+        if min(in_channels, out_channels, num_regions, num_experts) < 1:
+            raise ValueError(
+                "dynamic_region_conv needs in_channels, out_channels, num_regions, num_experts >= 1, received "
+                f"{in_channels}, {out_channels}, {num_regions} and {num_experts}"
+            )
+        if groups < 1 or in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"dynamic_region_conv needs groups that divide {in_channels} and {out_channels}, received {groups}"
+            )
+        if generator not in _GENERATORS:
+            raise ValueError(f"dynamic_region_conv takes generator {', '.join(_GENERATORS)}, received {generator!r}")
+        # The guide is an ordinary convolution, which also resolves the geometry.
+        self.guide = nn.Conv2d(in_channels, num_regions, kernel_size, stride, padding, dilation, bias=False)
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.num_regions, self.generator, self.num_experts = num_regions, generator, num_experts
+        self.filter_shape = (out_channels, in_channels // groups, *self.guide.kernel_size)
+        m, per_filter = num_regions, out_channels * (in_channels // groups)
+        if generator == "paper":
+            self.squeeze = nn.Conv2d(in_channels, m * m, 1)
+            self.expand = nn.Conv2d(m * m, m * per_filter, 1, groups=m)
+        else:
+            self.route = nn.Linear(in_channels, m * num_experts)
+            self.experts = nn.Parameter(torch.empty(m, num_experts, *self.filter_shape))
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Filters begin with the spread of ``nn.Conv2d``'s; bias zero."""
+        self.guide.reset_parameters()
+        fan_in = self.filter_shape[1] * self.filter_shape[2] * self.filter_shape[3]
+        if self.generator == "paper":
+            self.squeeze.reset_parameters()
+            # m sigmoids near 1/2 (mean square 1/4) are summed: this gives filters of variance 1 / (3 fan_in).
+            bound = (4 / (self.num_regions * fan_in)) ** 0.5
+            nn.init.uniform_(self.expand.weight, -bound, bound)
+            if self.expand.bias is not None:
+                nn.init.zeros_(self.expand.bias)
+        else:
+            nn.init.normal_(self.route.weight, std=0.01)
+            nn.init.zeros_(self.route.bias)
+            bound = (6 / fan_in) ** 0.5
+            nn.init.uniform_(self.experts, -bound, bound)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def filters(self, x: Tensor) -> Tensor:
+        """Generated filters ``(N, m, O, C / groups, kh, kw)``."""
+        n, m = x.shape[0], self.num_regions
+        o, cg, kh, kw = self.filter_shape
+        if self.generator == "paper":
+            pooled = F.adaptive_avg_pool2d(x, (kh, kw))
+            return self.expand(torch.sigmoid(self.squeeze(pooled))).view(n, m, o, cg, kh, kw)
+        weights = 2 * torch.sigmoid(self.route(x.mean((2, 3)))) / self.num_experts
+        return torch.einsum("nme,meocij->nmocij", weights.view(n, m, -1), self.experts)
+
+    def responses(self, x: Tensor, filters: Tensor) -> Tensor:
+        """All m responses ``(N, m, O, H', W')`` in one convolution with ``N groups`` groups."""
+        n, g = x.shape[0], self.groups
+        _, m, o, cg, kh, kw = filters.shape
+        # Within each sample: group by group, the m regions' filters of that group together.
+        weight = filters.view(n, m, g, o // g, cg, kh, kw).transpose(1, 2).reshape(n * m * o, cg, kh, kw)
+        guide = self.guide
+        flat = x.reshape(1, -1, *x.shape[2:])
+        y = F.conv2d(flat, weight, None, guide.stride, guide.padding, guide.dilation, n * g)
+        return y.view(n, g, m, o // g, *y.shape[2:]).transpose(1, 2).reshape(n, m, o, *y.shape[2:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"dynamic_region_conv was made for (N, {self.in_channels}, H, W), received {tuple(x.shape)}"
+            )
+        scores = self.guide(x)
+        z = self.responses(x, self.filters(x))
+        soft = scores.softmax(1)
+        hard = F.one_hot(scores.argmax(1), self.num_regions).movedim(-1, 1).to(soft.dtype)
+        # Value of the hard choice, gradient of the soft one.
+        choice = hard - soft.detach() + soft if torch.is_grad_enabled() else hard
+        y = torch.einsum("nmhw,nmohw->nohw", choice, z)
+        return y if self.bias is None else y + self.bias.view(-1, 1, 1)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, {self.out_channels}, num_regions={self.num_regions}, generator={self.generator!r}"
