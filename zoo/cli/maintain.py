@@ -251,4 +251,4 @@ def docs_serve(port: int = 8000) -> None:
     from zoo.site.build import serve
 
     console.print(f"http://127.0.0.1:{port}")
-    serve(port=port)
+    serve(address=f"127.0.0.1:{port}")
