@@ -153,4 +153,5 @@ def resists(
         # A network that learned nothing predicts few wrong labels too; that is no resistance.
         holds.append(mean(ours, "fitted") <= fitted and mean(ours, "last") >= mean(ce, "last"))
         wording += f"; at most {fitted:g} % of the wrong labels predicted, at no loss of accuracy"
-    return Outcome(verdict(*holds), {"method": figures(ours), "cross_entropy": figures(ce)}, setting(recipe), wording)
+    what = setting(recipe) + "".join(f"; {name} {value}" for name, value in more.items())
+    return Outcome(verdict(*holds), {"method": figures(ours), "cross_entropy": figures(ce)}, what, wording)
