@@ -34,7 +34,8 @@ class DynamicRegionConv2d(nn.Module):
         num_experts: for ``"experts"`` (authors' code: 8).
 
     Raises:
-        ValueError: sizes below 1, groups that do not divide, another generator, or an input that is not ``(N, in_channels, H, W)``.
+        ValueError: sizes below 1, groups that do not divide, another generator, or an input that
+            is not ``(N, in_channels, H, W)``.
     """
 
     def __init__(

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.numerics import without_autocast
+
 #: Parameters of each transformation, and their values at the identity.
 TRANSFORMS: dict[str, tuple[float, ...]] = {
     "affine": (1, 0, 0, 0, 1, 0),
@@ -151,7 +153,7 @@ class SpatialTransformer(nn.Module):
                 f"spatial_transformer was made for (N, {self.in_channels}, H, W), received {tuple(x.shape)}"
             )
         theta = self.head(self.localiser(x))
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
             height, width = self.output_size or x.shape[2:]
             grid = self.grid(theta.to(wide.dtype), height, width)
