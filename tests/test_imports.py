@@ -40,9 +40,9 @@ ALLOWED = {
     "errors": set(),
     "registry": {"errors"},
     "hub": {"errors", "registry", "hub"},
-    "models": {"models", *CATEGORIES},
+    "models": {"models", "numerics", *CATEGORIES},
     "factory": {"errors", "registry", "hub", "factory", "models", "claims"},
-    "category": {"errors", *CATEGORIES, "models"},
+    "category": {"errors", "numerics", *CATEGORIES, "models"},
 }
 #: Through the front door (``import zoo``) only these may come, and only inside functions.
 FRONT_DOOR = {"factory", "claims", "training", "site", "cli"}

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from zoo.numerics import without_autocast
+
 
 class Sine(nn.Module):
     r"""The activation :math:`\phi(x) = \sin(\omega_0 x)`, element by element.
@@ -86,7 +88,7 @@ class SineLayer(nn.Module):
         siren_init_(self.linear, self.act.omega_0, self.is_first)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             return self.act(self.linear(x.to(self.linear.weight.dtype)))
 
 

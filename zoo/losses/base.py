@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from zoo.numerics import without_autocast
+
 REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -30,5 +32,5 @@ def log_probabilities(logits: Tensor, target: Tensor, name: str) -> Tensor:
         )
     if target.is_floating_point():
         raise TypeError(f"{name} takes integer classes, received {target.dtype}")
-    with torch.autocast(logits.device.type, enabled=False):
+    with without_autocast(logits.device.type):
         return (logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits).log_softmax(1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from zoo.losses.base import check_reduction, reduce
+from zoo.numerics import without_autocast
 
 
 def unit(d: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class VirtualAdversarialLoss(nn.Module):
         """The unit direction, ``(N, *)``, after the power iterations from ``d``."""
         d = unit(d)
         for _ in range(self.power_iterations):
-            with torch.enable_grad(), torch.autocast(input.device.type, enabled=False):
+            with torch.enable_grad(), without_autocast(input.device.type):
                 d = d.detach().requires_grad_()
                 distance = divergence(clean, self._log_p(model, input + self.xi * d)).sum()
                 (g,) = torch.autograd.grad(distance, d)

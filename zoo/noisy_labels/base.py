@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from timm.task import TrainingTask
 from torch import Tensor, nn
 
+from zoo.numerics import without_autocast
+
 REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -59,7 +61,7 @@ class Criterion(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         wide = checked(logits, target, type(self).__name__)
-        with torch.autocast(logits.device.type, enabled=False):
+        with without_autocast(logits.device.type):
             return reduce(self.per_sample(wide, target), self.reduction)
 
 

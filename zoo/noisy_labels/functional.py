@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from zoo.noisy_labels.base import wide
+from zoo.numerics import without_autocast
 
 Params = dict[str, Tensor]
 
@@ -36,7 +37,7 @@ def per_sample(model: nn.Module, params: Params, input: Tensor, target: Tensor) 
 def differentiable(device: torch.device) -> Iterator[None]:
     """No autocast, and attention by plain matrix products: fused kernels lack forward mode and second order."""
     with (
-        torch.autocast(device.type, enabled=False),
+        without_autocast(device.type),
         sdpa_kernel(SDPBackend.MATH),
         warnings.catch_warnings(),
         torch.enable_grad(),

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from zoo.numerics import without_autocast
+
+#: What nn.Conv2d knows.
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 def widen(x: Tensor) -> Tensor:
@@ -16,8 +22,7 @@ def widen(x: Tensor) -> Tensor:
 
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
     """Turn autocast off; devices that know no autocast (meta) need nothing."""
-    available = torch.amp.autocast_mode.is_autocast_available(x.device.type)
-    return torch.autocast(x.device.type, enabled=False) if available else nullcontext()
+    return without_autocast(x.device.type)
 
 
 def check_conv_input(layer: nn.Conv2d, x: Tensor, name: str) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.numerics import without_autocast
 from zoo.pooling._vectorise import at_least_float32, isometry, triangle_size, upper_triangle
 
 
@@ -53,7 +53,7 @@ class BilinearPooling(nn.Module):
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"bilinear_pooling was made for (N, {self.in_channels}, H, W), received {tuple(x.shape)}")
         features = self.reduce(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             b = _outer(features, features)
             if not self.half:
                 return F.normalize(signed_sqrt(b.flatten(1), self.eps), dim=1).to(features.dtype)
@@ -75,7 +75,7 @@ def bilinear_features(a: Tensor, b: Tensor, eps: float = 1e-5) -> Tensor:
         raise ValueError(
             f"bilinear_pooling needs maps of one batch and size, received {tuple(a.shape)}, {tuple(b.shape)}"
         )
-    with torch.autocast(a.device.type, enabled=False):
+    with without_autocast(a.device.type):
         return F.normalize(signed_sqrt(_outer(a, b).flatten(1), eps), dim=1).to(a.dtype)
 
 
