@@ -118,7 +118,7 @@ class BatchNormRNN(nn.Module):
             rows.add_((found - rows) * (self.momentum * seen))
 
     def _step(self, a: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        gates = a + F.linear(h, self.weight_hh).to(a.dtype)
+        gates = a + F.linear(h.to(self.weight_hh.dtype), self.weight_hh).to(a.dtype)
         if self.mode != "lstm":
             return (gates.tanh() if self.mode == "tanh" else gates.relu()), c
         i, f, g, o = gates.chunk(4, 1)

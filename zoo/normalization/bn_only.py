@@ -11,7 +11,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def _norms(model: nn.Module) -> list[nn.Module]:
-    found = [m for m in model.modules() if isinstance(m, BATCH_NORMS) and m.affine]
+    found: list[nn.Module] = [m for m in model.modules() if isinstance(m, BATCH_NORMS) and m.affine]
     if not found:
         raise ValueError(
             f"bn_only needs batch norms with affine parameters, {type(model).__name__} has none; "

@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.normalization._patches import check_conv_input, pad_like, patch_square_sum, patch_variance, per_filter, widen
+from zoo.normalization._patches import (
+    PaddingMode,
+    check_conv_input,
+    pad_like,
+    patch_square_sum,
+    patch_variance,
+    per_filter,
+    widen,
+)
 
 
 def unit_filters(weight: Tensor, eps: float, centred: bool) -> Tensor:
@@ -92,7 +100,7 @@ class CosineConv2d(nn.Conv2d):
         bias: bool = True,
         centred: bool = False,
         eps: float = 1e-6,
-        padding_mode: str = "zeros",
+        padding_mode: PaddingMode = "zeros",
     ) -> None:
         if eps < 0:
             raise ValueError(f"cosine_norm needs eps >= 0, received {eps}")

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.normalization._patches import check_conv_input, pad_like, patch_variance, per_filter, widen
+from zoo.normalization._patches import PaddingMode, check_conv_input, pad_like, patch_variance, per_filter, widen
 
 
 class NormalizedConv2d(nn.Conv2d):
@@ -37,6 +37,8 @@ class NormalizedConv2d(nn.Conv2d):
         TypeError: integer input.
     """
 
+    scale: nn.Parameter | None
+
     def __init__(
         self,
         in_channels: int,
@@ -50,7 +52,7 @@ class NormalizedConv2d(nn.Conv2d):
         scale: bool = False,
         unbiased: bool = False,
         eps: float = 1e-5,
-        padding_mode: str = "zeros",
+        padding_mode: PaddingMode = "zeros",
     ) -> None:
         if eps < 0:
             raise ValueError(f"normalized_conv needs eps >= 0, received {eps}")

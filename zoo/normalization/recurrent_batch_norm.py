@@ -142,10 +142,10 @@ class RecurrentBatchNormLSTM(nn.Module):
         moments: dict[str, list[tuple[Tensor, Tensor]]] = {"x": [], "h": [], "c": []}
         outputs = []
         for t in range(x.shape[0]):
-            gates = self.bias
+            gates: Tensor = self.bias
             for term, a, gain in (
                 ("x", projected[t], self.gamma_x),
-                ("h", F.linear(h, self.weight_hh).to(wide), self.gamma_h),
+                ("h", F.linear(h.to(self.weight_hh.dtype), self.weight_hh).to(wide), self.gamma_h),
             ):
                 mean, var = self._moments(a, term, t)
                 moments[term].append((mean, var))

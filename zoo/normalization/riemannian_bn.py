@@ -25,7 +25,7 @@ def grassmann_groups(
     Raises:
         ValueError: no convolution weight fits on the manifold.
     """
-    manifold: list[nn.Parameter] = []
+    manifold: list[Tensor] = []
     for layer in model.modules():
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
             w = layer.weight

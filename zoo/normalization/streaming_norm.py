@@ -69,6 +69,8 @@ class StreamingNorm(nn.Module):
         TypeError: integer input.
     """
 
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
     long: Tensor
     short_sum: Tensor
     short_count: Tensor

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 
-def normalised_weights(model: nn.Module) -> list[nn.Parameter]:
+def normalised_weights(model: nn.Module) -> list[Tensor]:
     """Weights of every convolution with more than one input channel a filter: the set that the authors' code shrinks.
 
     Depthwise filters, biases and gains are left out. Where torch's weight normalization is in place, v is taken.
     """
-    found = []
+    found: list[Tensor] = []
     for layer in model.modules():
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) and layer.in_channels > layer.groups:
-            if parametrize.is_parametrized(layer, "weight"):
-                stored = layer.parametrizations.weight  # type: ignore[union-attr]
-                found.append(getattr(stored, "original1", None) if hasattr(stored, "original1") else stored.original)  # type: ignore[union-attr]
-            else:
+            stored: Any = layer.parametrizations if parametrize.is_parametrized(layer, "weight") else None
+            if stored is None:
                 found.append(layer.weight)
-    return found  # type: ignore[return-value]
+            else:
+                found.append(stored.weight.original1 if hasattr(stored.weight, "original1") else stored.weight.original)
+    return found
 
 
 def _filters(weights: nn.Module | Iterable[Tensor]) -> list[Tensor]:
@@ -115,7 +115,7 @@ class AdaptiveWeightShrink:
         if lam < 0:
             raise ValueError(f"adaptive_weight_shrink needs lam >= 0, received {lam}")
         if isinstance(model_or_params, nn.Module):
-            self.weights: list[nn.Parameter] = normalised_weights(model_or_params)
+            self.weights: list[Tensor] = normalised_weights(model_or_params)
         else:
             self.weights = list(model_or_params)
         _filters(self.weights)

@@ -67,7 +67,7 @@ class SingularValueBounding(_Projection):
         if eps < 0:
             raise ValueError(f"singular_value_bounding needs eps >= 0, received {eps}")
         self.eps = eps
-        self.weights: list[tuple[nn.Parameter, int]] = []
+        self.weights: list[tuple[Tensor, int]] = []
         if isinstance(model_or_params, nn.Module):
             for name, layer in model_or_params.named_modules():
                 if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
@@ -145,7 +145,8 @@ class BoundedBatchNorm(_Projection):
         """Bound now, whatever ``every`` says."""
         for layer in self.layers:
             gain = layer.weight
-            sigma = torch.ones_like(gain) if self.form == "relative" else (layer.running_var + layer.eps).sqrt()  # type: ignore[operator]
+            variance = None if self.form == "relative" else layer.running_var
+            sigma = torch.ones_like(gain) if variance is None else torch.sqrt(variance + layer.eps)
             ratio = gain.abs() / sigma
             mean = ratio.mean()
             bounded = ratio.clamp(mean / (1 + self.eps), mean * (1 + self.eps)) * sigma

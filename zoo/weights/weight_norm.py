@@ -38,7 +38,11 @@ class GroupedTransposedWeightNorm(nn.Module):
 
 
 def is_weight_normed(layer: nn.Module) -> bool:
-    return parametrize.is_parametrized(layer, "weight") and len(list(layer.parametrizations.weight.parameters())) == 2  # type: ignore[union-attr, arg-type, operator]
+    """Whether the weight is stored as a length and a direction."""
+    if not parametrize.is_parametrized(layer, "weight"):
+        return False
+    stored: Any = layer.parametrizations
+    return hasattr(stored.weight, "original1")
 
 
 def weight_norm(module: nn.Module, init_std: float | None = None) -> nn.Module:
@@ -99,7 +103,9 @@ def data_dependent_init(
     Raises:
         ValueError: no weight-normalised layer, a name in ``scale`` that is none, or a batch with one value a channel.
     """
-    names = {m: name for name, m in model.named_modules() if isinstance(m, LAYERS) and is_weight_normed(m)}
+    names: dict[nn.Module, str] = {
+        m: name for name, m in model.named_modules() if isinstance(m, LAYERS) and is_weight_normed(m)
+    }
     if not names:
         raise ValueError(f"data_dependent_init found no weight-normalised layer in {type(model).__name__}")
     if isinstance(scale, Mapping) and (unknown := set(scale) - set(names.values())):
@@ -117,13 +123,14 @@ def data_dependent_init(
         var, mean = torch.var_mean(output.double(), dims, correction=0)
         wanted = scale.get(name, 1.0) if isinstance(scale, Mapping) else scale
         factor = wanted * (var + eps).rsqrt()
-        g = layer.parametrizations.weight.original0  # type: ignore[union-attr]
-        g.mul_(factor.to(g.dtype).view_as(g))  # type: ignore[operator, union-attr]
+        stored: Any = layer.parametrizations
+        g: Tensor = stored.weight.original0
+        g.mul_(factor.to(g.dtype).view_as(g))
         shape = [-1 if d == channel else 1 for d in range(output.dim())]
-        if layer.bias is None:
-            mean = torch.zeros_like(mean)
+        if isinstance(layer.bias, Tensor):
+            layer.bias.copy_((layer.bias.double() - mean) * factor)
         else:
-            layer.bias.copy_((layer.bias.double() - mean) * factor)  # type: ignore[operator, union-attr, arg-type]
+            mean = torch.zeros_like(mean)
         done.append(name)
         return ((output.double() - mean.view(shape)) * factor.view(shape)).to(output.dtype)
 
@@ -154,6 +161,7 @@ class MeanOnlyBatchNorm(nn.Module):
     """
 
     running_mean: Tensor
+    bias: nn.Parameter | None
 
     def __init__(self, num_channels: int, momentum: float = 0.1, affine: bool = True) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from timm.layers import StdConv2d
-from torch import nn
+from torch import Tensor, nn
 
 from zoo.claims import Outcome, mean_and_spread, verdict
 from zoo.claims.data import digits
@@ -24,7 +24,7 @@ def _net() -> nn.Sequential:
 
 
 def norm_floor(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
-    """Smallest filter deviation and largest weight gradient at the end of training, with and without the shift."""
+    """Smallest filter deviation and largest weight gradient that training passes through, with and without the shift."""
     data = digits()
     x, y = data.x_train[:256], data.y_train[:256]
     measured: dict[str, Any] = {}
@@ -34,17 +34,22 @@ def norm_floor(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
         for seed in seeds:
             torch.manual_seed(seed)
             model, penalty = _net(), ShiftedL2(0.05, eps)
+            weights = normalised_weights(model)
+            seen: list[tuple[float, float]] = []
 
-            def loss(
-                logits: torch.Tensor, target: torch.Tensor, m: nn.Module = model, p: ShiftedL2 = penalty
-            ) -> torch.Tensor:
+            def loss(logits: Tensor, target: Tensor, m: nn.Module = model, p: ShiftedL2 = penalty) -> Tensor:
                 return F.cross_entropy(logits, target) + p(m)
 
-            fit(model, x, y, epochs=150, batch_size=64, lr=0.05, seed=seed, loss=loss)
-            floors.append(min(float(w.detach().flatten(1).std(1).min()) for w in normalised_weights(model)[1:]))
-            model.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            gradients.append(max(float(w.grad.abs().max()) for w in normalised_weights(model) if w.grad is not None))
+            def record(ws: list[Tensor] = weights, seen: list[tuple[float, float]] = seen) -> None:
+                with torch.no_grad():
+                    smallest = min(float(w.flatten(1).std(1).min()) for w in ws)
+                    largest = max(float(w.grad.abs().max()) for w in ws if w.grad is not None)
+                seen.append((smallest, largest))
+
+            fit(model, x, y, epochs=70, batch_size=64, lr=0.1, seed=seed, loss=loss, after_step=record)
+            late = seen[len(seen) // 2 :]
+            floors.append(min(smallest for smallest, _ in late))
+            gradients.append(max(largest for _, largest in late))
             scores.append(accuracy(model, data.x_test, data.y_test))
         raw[kind] = floors, gradients
         measured |= {
@@ -59,8 +64,8 @@ def norm_floor(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
             measured["shifted_accuracy"]["mean"] >= measured["plain_accuracy"]["mean"] - 1,
         ),
         measured=measured,
-        setting="256 digits, three standardised 3x3 convolutions (8, 8, 16) with GroupNorm, SGD 0.05 momentum 0.9, "
-        "batch 64, 150 epochs, lambda 0.05, eps 0 against 1e-2",
+        setting="256 digits, three standardised 3x3 convolutions (8, 8, 16) with GroupNorm, SGD 0.1 momentum 0.9, "
+        "batch 64, 70 epochs, lambda 0.05, eps 0 against 1e-2; extremes over the second half of training",
         tolerance="with the shift, in every seed, a larger smallest deviation and a smaller largest gradient; "
         "mean accuracy at most 1 point lower",
     )
