@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,11 +51,11 @@ def built_offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[tuple[Path, Registry]]:
+def small(tmp_path: Path) -> tuple[Path, Registry]:
     """A root with one paper whose page the test writes itself."""
     root = tmp_path / "root"
     (root / "catalog" / "normalization").mkdir(parents=True)
     (root / "registry.yaml").write_text(
         "methods:\n  toy_norm: {paper: toy_norm, kind: norm, target: 'torch.nn:BatchNorm2d'}\n", encoding="utf-8"
     )
-    yield root, registry()
+    return root, registry()

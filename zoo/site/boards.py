@@ -26,7 +26,7 @@ def claims(site: Site) -> str:
     chart = svg.bars([(k, float(v)) for k, v in found.items()], title="Claims by status")
     head = ["Paper", "Category", "Claim", "Reported", "Measured", "Status", "Date"]
     return (
-        front(title="Claims", hide=["toc"])
+        front(title="Claims", hide=["navigation", "toc"])
         + "# Claims\n\nStatements of the papers that can be measured on small real data, and what came out. A verdict follows from the figures by "
         "a criterion written beforehand; *refuted* and *partly* stay as they are. *not run* means that nobody has measured it here. "
         "How to run one yourself: [reproduce a claim](guide/reproduce-a-claim.md).\n\n"

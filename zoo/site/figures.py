@@ -18,7 +18,7 @@ def figure(data: dict[str, Any], identity: str = "") -> str:
         return svg.cube(data["shared"], title=data["title"], description=data["description"], identity=identity)
     return svg.plot(
         lines_of(data), title=data["title"], x_label=data["x_label"], y_label=data["y_label"],
-        description=data.get("description", ""), identity=identity,
+        description=data.get("description", ""), identity=identity, levels=data.get("levels", ()),
     )  # fmt: skip
 
 

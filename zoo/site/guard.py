@@ -17,7 +17,7 @@ from markdown.treeprocessors import Treeprocessor
 _ALLOWED = {
     "href", "title", "id", "class", "align", "start", "type", "colspan", "rowspan", "role", "tabindex", "lang", "dir",
     "for", "name", "checked", "open", "disabled", "src", "alt", "loading", "width", "height", "data-search-exclude",
-    "data-tabs", "rel", "markdown", "data-toc-label",
+    "data-tabs", "data-facets", "data-noun", "rel", "markdown", "data-toc-label",
 }  # fmt: skip
 _SCHEME = re.compile(r"^[\s\x00-\x20]*([A-Za-z][A-Za-z0-9+.\-]*):")
 

@@ -98,7 +98,7 @@ def catalog(site: Site) -> str:
         ])  # fmt: skip
     headers = ["Paper", "Category", "Kind", "Venue", "Year", "Weights", "Licence", "Claims"]
     return (
-        front(title="Catalog", hide=["toc"])
+        front(title="Catalog", hide=["navigation", "toc"])
         + "# Catalog\n\nLicence is that of the known weights. Claims is the worst status among those that were run.\n\n"
         + grid(headers, rows, facets=["Category", "Kind", "Weights", "Licence", "Claims", "Year"], noun="papers")
         + "\nAs data: [registry.json](data/registry.json), [CSV](data/papers.csv), [BibTeX](data/papers.bib).\n"
@@ -190,7 +190,7 @@ def models_page(site: Site) -> str:
         ])  # fmt: skip
     head = ["Model", "Papers", "Params", "MACs", "Top-1", "Data", "Licence", "Hub", "Bytes"]
     return (
-        front(title="Models", hide=["toc"])
+        front(title="Models", hide=["navigation", "toc"])
         + "# Models\n\nA model is a backbone with the methods of some papers in it. Params and MACs come from the lock file; "
         "what was not resolved says *unknown*, and weights whose bytes are not fixed say *unpinned*.\n\n"
         + grid(head, rows, facets=["Licence"], noun="models")

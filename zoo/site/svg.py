@@ -45,7 +45,14 @@ def _finite(lines: Sequence[Line]) -> tuple[list[float], list[float]]:
 
 
 def plot(
-    lines: Sequence[Line], *, title: str, x_label: str, y_label: str, description: str = "", identity: str = ""
+    lines: Sequence[Line],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    description: str = "",
+    identity: str = "",
+    levels: Sequence[Sequence[Sequence[float]]] = (),
 ) -> str:
     """A line plot as one ``<figure>``; empty when there is nothing finite to draw.
 
@@ -55,10 +62,12 @@ def plot(
         x_label, y_label: axis names.
         description: the text alternative; by default start, end and extremes of every line.
         identity: ``id`` of the figure, for scripts.
+        levels: polylines in the background: level curves, a grid.
     """
     xs, ys = _finite(lines)
     if not xs:
         return ""
+    xs, ys = xs + [p[0] for loop in levels for p in loop], ys + [p[1] for loop in levels for p in loop]
     x0, x1, y0, y1 = min(xs), max(xs), min(ys), max(ys)
     if y1 - y0 < 1e-12:
         y0, y1 = y0 - 0.5, y1 + 0.5
@@ -83,6 +92,8 @@ def plot(
     parts.append(
         f'<text transform="translate(11 {HEIGHT / 2:.0f}) rotate(-90)" text-anchor="middle">{attr(y_label)}</text>'
     )
+    for loop in levels:
+        parts.append('<path class="lv" d="M' + "L".join(f"{px(x):.1f} {py(y):.1f}" for x, y in loop) + '"/>')
     for i, line in enumerate(lines):
         parts += [f'<path class="l c{i % 8}{" d" if line.dash else ""}" d="{d}"/>' for d in _paths(line, px, py)]
     legend = "".join(
