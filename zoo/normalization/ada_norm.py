@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.normalization.positional_norm import positional_norm
+
 
 def ada_norm(
     x: Tensor, scale: float = 2.0, k: float = 0.1, eps: float = 1e-5, unbiased: bool = False, dim: int = -1
@@ -32,12 +34,14 @@ def ada_norm(
     """
     if not x.is_floating_point():
         raise TypeError(f"ada_norm needs floating-point input, received {x.dtype}")
+    if dim == 1 and x.dim() > 2:  # no copy into channels-last order
+        y = positional_norm(x, eps, unbiased)[0]
+        return (y.detach() * (-scale * k)).add_(scale) * y
     n = x.shape[dim]
     # Sample variance is the biased one times n / (n - 1): the same kernel with another eps and a constant factor.
     share = (n - 1) / n if unbiased else 1.0
     y = F.layer_norm(x.movedim(dim, -1), (n,), None, None, eps * share).movedim(-1, dim)
-    factor = (scale * share**0.5) - (scale * k * share) * y.detach()
-    return factor * y
+    return (y.detach() * (-scale * k * share)).add_(scale * share**0.5) * y
 
 
 class AdaNorm(nn.Module):
