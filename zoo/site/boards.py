@@ -41,7 +41,7 @@ def _cell(value: Any) -> str:
     if value is False:
         return "no"
     if value is None:
-        return "not run"
+        return ""
     if isinstance(value, dict):
         word = value.get("status") or value.get("result") or value.get("state")
         reason = value.get("reason") or value.get("why") or ""
@@ -87,10 +87,20 @@ def capabilities(site: Site) -> str:
         body.append([shown, *(_cell(row.get(c)) for c in columns)])
     return (
         front(title="Capabilities", hide=["toc"])
-        + "# Capabilities\n\nFilled by the contract tests, which run over the whole registry.\n\n"
+        + "# Capabilities\n\nFilled by the contract tests, which run over the whole registry. A dash stands where a check does not apply to the kind.\n\n"
         + _facts(site.capabilities)
+        + _legend(site.capabilities)
         + grid(["Method", *map(_column, columns)], body, facets=[], noun="methods")
     )
+
+
+def _legend(data: dict[str, Any]) -> str:
+    """What each column means, where the file says so."""
+    checks = data.get("checks")
+    if not isinstance(checks, dict):
+        return ""
+    told = [(k, v) for k, v in checks.items() if isinstance(v, str) and v.replace(" ", "_") != k]
+    return "".join(f"- **{_column(k)}**: {inline(v.replace('``', '`'))}\n" for k, v in told) + "\n" if told else ""
 
 
 def _column(name: str) -> str:

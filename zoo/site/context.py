@@ -19,7 +19,7 @@ from zoo.registry.search import _notes
 
 TITLES = {
     "normalization": "Normalization",
-    "weights": "Weights and their parametrisation",
+    "weights": "Weights",
     "pooling": "Pooling",
     "convolution": "Convolution",
     "upsampling": "Upsampling",

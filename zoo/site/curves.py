@@ -15,7 +15,6 @@ import json
 import math
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -324,7 +323,7 @@ def signatures(reg: Registry) -> dict[str, Any]:
 def _shown(value: Any) -> str:
     if inspect.isfunction(value) or inspect.isclass(value):
         return value.__name__
-    return getattr(value, "name", None) and str(value) or repr(value)
+    return str(value) if getattr(value, "name", None) else repr(value)
 
 
 def main() -> int:

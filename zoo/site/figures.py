@@ -63,7 +63,7 @@ def overlays(site: Site, category: str) -> str:
             out.append(svg.plot(part, title=group, x_label=data["x_label"], y_label=data["y_label"]) + "\n")
     if cubes:
         out.append(
-            "Which elements of a feature map share statistics with the marked one, found by differentiating the layers "
-            'in training mode:\n\n<div class="zoo-cubes">' + "".join(cubes) + "</div>\n"
+            "Which elements of a feature map share statistics with the marked one, found by changing one element at a "
+            'time in training mode:\n\n<div class="zoo-cubes">' + "".join(cubes) + "</div>\n"
         )
     return "\n".join(out)

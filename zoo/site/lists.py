@@ -119,7 +119,7 @@ def category_page(site: Site, category: str) -> str:
     years = [site.reg.raw.papers[p]["year"] for p in names]
     span = str(min(years)) if min(years) == max(years) else f"{min(years)} to {max(years)}"
     rows = [
-        [f"[{plain(site.paper(p).title)}]({to(here, site.path_of(p))})", str(site.paper(p).year),
+        [f"[{plain(site.paper(p).title)}]({to(here, site.path_of(p))}) {code(p)}", str(site.paper(p).year),
          inline(site.paper(p).summary, link, cell=True), _weights(site, p), status_chip(site.status(p))]
         for p in names
     ]  # fmt: skip

@@ -84,7 +84,7 @@ def _chips(site: Site, paper: Paper) -> str:
         chips.append(f"{who}: [{shown}]({_url(address)})" if known else f"{who}: {shown}")
     status = site.status(paper.id)
     chips.append(f"Claims: {status}")
-    return "\n".join(f"- {c}" for c in chips) + "\n{: .zoo-chips }\n"
+    return '<div class="zoo-chips" markdown>\n\n' + "\n".join(f"- {c}" for c in chips) + "\n\n</div>\n"
 
 
 def _url(address: str) -> str:
