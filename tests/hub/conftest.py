@@ -34,6 +34,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: bytes) -> Iterato
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "2")
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # read from the environment when first imported
     with LoopbackHub() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         server.repo(REPO, {FILE: tiny})

@@ -81,7 +81,8 @@ def metadata(facts: Facts, repo: str) -> dict[str, Any]:
             metric_type=m.name.casefold().replace(" ", "_"),
             metric_name=m.name,
             metric_value=m.value,
-            source_name=m.source,
+            source_name=m.source if m.source.startswith("https://") else None,  # the Hub wants an address with it
+            source_url=m.source if m.source.startswith("https://") else None,
         )
         for m in checkpoint.metrics
     ]
