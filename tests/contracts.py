@@ -33,6 +33,12 @@ CASES: dict[str, tuple[tuple[Any, ...], dict[str, Any], Callable[[], tuple[Tenso
     "loss": ((), {}, lambda: (torch.randn(6, 5), torch.tensor([0, 1, 2, 3, 4, 0]))),
     "flow": ((3,), {}, lambda: (torch.randn(4, 3),)),
 }
+#: What a method may ask for before its own parameters.
+NEEDS: dict[str, Callable[[], Any]] = {
+    "channels": lambda: 8,
+    "transition": lambda: torch.full((5, 5), 0.05) + 0.75 * torch.eye(5),
+    "class_counts": lambda: torch.arange(1.0, 6.0),
+}
 REQUIRED = ("shape", "gradient", "state_dict", "deepcopy", "eval_repeats")
 CAPABILITIES = ("float64", "bfloat16", "autocast", "channels_last", "compile", "export", "meta")
 
@@ -43,15 +49,14 @@ def cases() -> list[str]:
 
 
 def _special(name: str) -> bool:
-    """Methods whose registry entry says that they need more than the convention gives (an index, class counts, a graph)."""
-    return bool(set(registry().raw.methods[name].get("needs", ())) - {"channels"})
+    """Methods whose call needs more than the convention gives (an index, a second network, a graph)."""
+    return bool(set(registry().raw.methods[name].get("needs", ())) - set(NEEDS))
 
 
 def make(name: str) -> nn.Module:
     method = registry().method(name)
     args, kwargs, _ = CASES[method.kind]
-    if method.kind == "activation" and "channels" in method.needs:
-        args = (8,)
+    args = (*(NEEDS[n]() for n in method.needs), *args)
     torch.manual_seed(0)
     return zoo.create(name, *args, **kwargs)
 
