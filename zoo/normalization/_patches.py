@@ -63,7 +63,9 @@ def patch_variance(layer: nn.Conv2d, x: Tensor, padding: str | tuple[int, ...]) 
     """
     with full_precision(x):
         size = layer.kernel_size[0] * layer.kernel_size[1]
-        var, mean = torch.var_mean(widen(x).unflatten(1, (layer.groups, -1)), dim=2, correction=0)
+        values = widen(x).unflatten(1, (layer.groups, -1))
+        mean = values.mean(2)
+        var = (values - mean.unsqueeze(2)).square().mean(2)
         # The result does not depend on the shift, so its gradient is zero and it can be detached.
         shift = mean.detach().mean(dim=(2, 3), keepdim=True)
         centred = mean - shift

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.utils.hooks import RemovableHandle
@@ -128,18 +129,22 @@ class StreamingNorm(nn.Module):
         shape, dims = (1, -1, *(1,) * (x.dim() - 2)), [d for d in range(x.dim()) if d != 1]
         wide = x.to(self.long.dtype)
         if self.training:
-            centred = wide - self._stream(0, wide.mean(dims)).view(shape)
+            mean = self._stream(0, wide.mean(dims))
+            centred = wide - mean.view(shape)
             powers = centred.square() if self.p == 2 else centred.abs() if self.p == 1 else centred.abs().pow(self.p)
             moment = self._stream(1, powers.mean(dims))
         else:
             short = self.short_sum / self.short_count.clamp_min(1)
             mean, moment = torch.where((self.rolls == 0) & (self.short_count > 0), short, self.long)
-            centred = wide - mean.view(shape)
         scale = (moment + self.eps) ** (-1 / self.p)
         if self.weight is not None:
             scale = scale * self.weight
-        y = centred * scale.view(shape)
-        return (y if self.bias is None else y + self.bias.view(shape)).to(x.dtype)
+        # One fused kernel: centring at a constant, the gradient of the mean through a shift whose value is zero.
+        centre = mean.detach()
+        shift = scale * (centre - mean)
+        if self.bias is not None:
+            shift = shift + self.bias
+        return F.batch_norm(wide, centre, torch.ones_like(centre), scale, shift, False, 0.0, 0.0).to(x.dtype)
 
     @torch.no_grad()
     def weight_update(self) -> None:

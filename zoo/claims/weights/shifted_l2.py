@@ -26,7 +26,7 @@ def _net() -> nn.Sequential:
 def norm_floor(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
     """Smallest filter deviation and largest weight gradient that training passes through, with and without the shift."""
     data = digits()
-    x, y = data.x_train[:256], data.y_train[:256]
+    x, y = data.x_train[:128], data.y_train[:128]
     measured: dict[str, Any] = {}
     raw: dict[str, tuple[list[float], list[float]]] = {}
     for kind, eps in (("plain", 0.0), ("shifted", 1e-2)):
@@ -46,7 +46,7 @@ def norm_floor(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
                     largest = max(float(w.grad.abs().max()) for w in ws if w.grad is not None)
                 seen.append((smallest, largest))
 
-            fit(model, x, y, epochs=70, batch_size=64, lr=0.1, seed=seed, loss=loss, after_step=record)
+            fit(model, x, y, epochs=140, batch_size=64, lr=0.05, seed=seed, loss=loss, after_step=record)
             late = seen[len(seen) // 2 :]
             floors.append(min(smallest for smallest, _ in late))
             gradients.append(max(largest for _, largest in late))
@@ -64,8 +64,8 @@ def norm_floor(seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
             measured["shifted_accuracy"]["mean"] >= measured["plain_accuracy"]["mean"] - 1,
         ),
         measured=measured,
-        setting="256 digits, three standardised 3x3 convolutions (8, 8, 16) with GroupNorm, SGD 0.1 momentum 0.9, "
-        "batch 64, 70 epochs, lambda 0.05, eps 0 against 1e-2; extremes over the second half of training",
+        setting="128 digits, three standardised 3x3 convolutions (8, 8, 16) with GroupNorm, SGD 0.05 momentum 0.9, "
+        "batch 64, 140 epochs, lambda 0.05, eps 0 against 1e-2; extremes over the second half of training",
         tolerance="with the shift, in every seed, a larger smallest deviation and a smaller largest gradient; "
         "mean accuracy at most 1 point lower",
     )
