@@ -122,11 +122,11 @@ def _row(reg: Any, what: str, identity: str) -> dict[str, Any]:
                 x for x in fields["licence"](reg, identity) if x not in {"permissive", "non-commercial", "other"}
             ),
         }
-    shown = ("year", "venue", "category", "status")
+    columns = ("year", "venue", "category", "status")
     return {
         "paper": identity,
         "title": reg.raw.papers[identity]["title"],
-        **{f: fields[f](reg, identity) for f in shown},
+        **{f: fields[f](reg, identity) for f in columns},
     }
 
 

@@ -77,22 +77,27 @@ def lock(
     path = data_root() / "registry.lock.json"
     old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     new = compute(old)
+    problems: list[str] = []
     if online:
-        from zoo.hub.lock import pin_all
+        from zoo.factory.lock import pin_all
 
-        new = pin_all(new)
+        new, problems = pin_all(new)
     changes = differences(old, new)
     if as_json:
-        print_json({"changes": changes, "written": not check_only and bool(changes)})
+        print_json({"changes": changes, "problems": problems, "written": not check_only and bool(changes)})
     else:
         for change in changes[:40]:
             say(change)
+        for problem in problems:
+            say(problem, "red")
         pins = sum(1 for r in new["timm"].values() if r.get("sha256"))
         say(f"{len(changes)} changes; {len(new['models'])} models, {len(new['timm'])} timm tags, {pins} of them pinned")
     if check_only:
         raise typer.Exit(1 if changes else 0)
     if changes:
         write_atomic(path, dump_lock(new))
+    if problems:
+        raise typer.Exit(1)
 
 
 def dump_lock(value: dict[str, Any]) -> str:

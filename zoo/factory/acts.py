@@ -36,7 +36,7 @@ def _is_act_class(cls: type) -> bool:
 
 def is_act(module: nn.Module) -> bool:
     """A nonlinearity: torch's, timm's, or a method of kind activation. Gates count, and are kept by design."""
-    return _is_act_class(type(module))
+    return _is_act_class(type(module))  # type: ignore[arg-type]
 
 
 def plain_act(name: str) -> type[nn.Module] | None:

@@ -91,6 +91,32 @@ def _filed(weights: dict[str, Any] | None) -> list[str]:
     return [t for t in found if not any(fnmatch.fnmatchcase(t, p) for p in weights.get("exclude", ()))]
 
 
+def pin_all(lock: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """``lock`` with commit, SHA-256 and size of every timm tag as the Hub declares them; problems stop only their own tag.
+
+    A tag that is pinned already must agree with the Hub, which is one of the problems otherwise.
+    """
+    from zoo.errors import WeightsError
+    from zoo.hub.lock import resolve_all
+    from zoo.hub.source import Source
+
+    sources, problems = {}, []
+    for tag, record in lock["timm"].items():
+        if not record.get("hub_id"):
+            continue
+        cfg = {"hf_hub_id": record["hub_id"], "license": record.get("licence")}
+        try:
+            sources[tag] = Source.from_timm(record["architecture"], tag, cfg, record if record.get("sha256") else None)
+        except WeightsError as error:
+            problems.append(str(error))
+    pins, failed = resolve_all(sources.values())
+    timm = {}
+    for tag, record in lock["timm"].items():
+        pin = pins.get(sources[tag].key) if tag in sources else None
+        timm[tag] = {**record, **(pin or {})}
+    return {**lock, "timm": timm}, [*problems, *failed]
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """One line for every record that differs."""
     changes = []

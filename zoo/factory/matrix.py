@@ -126,7 +126,7 @@ def sweep(families: list[str] | None = None, progress: bool = False) -> dict[str
     """The matrix over ``families`` (default: all)."""
     import timm
 
-    rows = {}
+    rows: dict[str, Any] = {}
     for family in families or FAMILIES:
         model = build_family(family)
         rows[family] = {"model": FAMILIES[family], **{m: try_swap(model, m) for m in SWAPS}}

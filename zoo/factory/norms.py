@@ -28,7 +28,7 @@ _BY_DESIGN = {
 
 def is_norm(module: nn.Module) -> bool:
     """A layer that standardises activations: torch's, timm's, or a method of kind norm."""
-    return _is_norm_class(type(module))
+    return _is_norm_class(type(module))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=512)

@@ -22,7 +22,7 @@ class _Derived:
 
 
 def _revive(recipe: str, base: type) -> Any:
-    cls = _RECIPES[recipe](base)
+    cls: Any = _RECIPES[recipe](base)
     return cls.__new__(cls)
 
 

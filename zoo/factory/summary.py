@@ -53,6 +53,7 @@ def summary(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     from zoo.registry.lookup import registry
 
     reg = registry()
+    what: str
     try:
         what, identity = reg.resolve(name)
     except UnknownName:

@@ -25,8 +25,12 @@ class Registry:
     Records are plain dicts until someone asks for one; then pydantic builds the typed record once.
     """
 
+    raw: Raw
+    root: Path
+
     def __init__(self, raw: Raw, root: Path) -> None:
-        self.raw, self.root = raw, root
+        self.raw = raw
+        self.root = root
         self.page_roots: dict[str, Path] = {}  # papers of merged registries live elsewhere
         self.code_from: tuple[str, ...] = ()  # packages that the user allowed by their entry points
 
