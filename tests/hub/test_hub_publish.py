@@ -96,8 +96,7 @@ def test_round_trip(hub, model, client, tmp_path, monkeypatch):
         if said:
             assert said.stdout.split() == [pinned.commit, "1.0"]
             torch.testing.assert_close(torch.load(tmp_path / "x.pt.out"), expected, rtol=1e-5, atol=1e-5)
-    known = vectors.load(bundle.folder / "test" / "vectors.safetensors")
-    assert vectors.replay(model, known) == 0
+    assert vectors.replay(model, fetch(pinned.sibling("test/vectors.safetensors"))) == 0
 
 
 def test_second_push_is_one_commit_more_and_moves_nothing_pinned(hub, model, tmp_path):

@@ -128,6 +128,10 @@ class Source:
             return replace(self, commit=revision, sha256=None, size=None)
         return replace(self, branch=revision, commit=None, sha256=None, size=None)
 
+    def sibling(self, file: str) -> Source:
+        """Another file of the same repository and commit (test vectors, say); its bytes are not pinned yet."""
+        return replace(self, file=file, sha256=None, size=None)
+
     # ----------------------------------------------------------------- from records
 
     @classmethod
