@@ -135,3 +135,14 @@ def test_bad_input():
         ActNorm(4)(torch.ones(2, 4, dtype=torch.int64))
     with pytest.raises(ValueError, match="logscale_factor"):
         ActNorm(4, logscale_factor=0)
+
+
+def test_gradients_of_the_written_out_equation():
+    layer, _ = initialised()
+    x = torch.randn(3, 4, 2, 2, dtype=torch.float64, requires_grad=True)
+    expected = torch.exp(3 * layer.logs).view(1, 4, 1, 1) * (x + layer.bias.view(1, 4, 1, 1))
+    y = layer(x)
+    assert torch.allclose(y, expected, atol=1e-13)
+    wanted = [x, layer.bias, layer.logs]
+    for ours, theirs in zip(*(torch.autograd.grad(v.pow(3).sum(), wanted) for v in (y, expected)), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-11)
