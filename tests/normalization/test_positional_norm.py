@@ -90,6 +90,13 @@ def test_compiles_with_gradients():
     assert torch.allclose(grad, compiled_grad, atol=1e-5)
 
 
+def test_an_activation_in_place_may_follow():
+    x = torch.randn(2, 4, 3, 3, requires_grad=True)
+    (grad,) = torch.autograd.grad(torch.relu(PositionalNorm(4)(x)).pow(2).sum(), x)
+    (in_place,) = torch.autograd.grad(torch.relu_(PositionalNorm(4)(x)).pow(2).sum(), x)
+    assert torch.allclose(grad, in_place)
+
+
 def test_functional_transforms():
     x = torch.randn(3, 4, 2, 2, dtype=torch.float64)
     one = torch.func.grad(lambda v: positional_norm(v)[0].pow(3).sum())(x)

@@ -15,11 +15,12 @@ def _wide(x: Tensor) -> Tensor:
 class _Standardise(torch.autograd.Function):
     """``(y, mean, std)`` of every position, all three differentiable.
 
-    Plain autograd keeps several tensors of the input's size and walks over all of them; the output is enough:
+    Plain autograd keeps several tensors of the input's size and walks over all of them; the input is enough:
 
     ``dx = (dy - mean_c(dy) - y * sum_c(dy * y) / m) / std + dmean / C + dstd * y / m`` with ``m = C - u``.
 
-    It is written in the *outputs*, so that a second derivative (gradient penalties) flows through them by itself.
+    ``y`` is taken from the input again, not kept: an activation in place may follow. Written in the input and the
+    returned moments, so that a second derivative (gradient penalties) flows through them by itself.
     """
 
     generate_vmap_rule = True
@@ -34,25 +35,24 @@ class _Standardise(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float, int], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        y, _, std = output
         ctx.count = inputs[2]
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(y, std)
+        ctx.save_for_backward(inputs[0], *output[1:])
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dmean: Tensor | None, dstd: Tensor | None) -> tuple[Tensor, None, None]:
-        y, std = ctx.saved_tensors
-        wide_y = _wide(y)
+        x, mean, std = ctx.saved_tensors
+        wide_y = (_wide(x) - mean) / std
         dx = torch.zeros_like(wide_y)
         if dy is not None:
             wide_dy = _wide(dy)
             along = (wide_dy * wide_y).sum(1, keepdim=True) / ctx.count
             dx = torch.addcmul(wide_dy - wide_dy.mean(1, keepdim=True), wide_y, along, value=-1) / std
         if dmean is not None:
-            dx = dx + dmean / y.shape[1]
+            dx = dx + dmean / x.shape[1]
         if dstd is not None:
             dx = torch.addcmul(dx, wide_y, dstd / ctx.count)
-        return dx.to(y.dtype), None, None
+        return dx.to(x.dtype), None, None
 
 
 def positional_norm(x: Tensor, eps: float = 1e-5, unbiased: bool = True) -> tuple[Tensor, Tensor, Tensor]:
