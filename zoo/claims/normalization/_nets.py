@@ -36,7 +36,7 @@ class Chunked(nn.Module):
         return torch.cat([self.norm(part) for part in x.split(self.size)]) if self.training else self.norm(x)
 
 
-EPOCHS, BATCH, WIDTH, MICRO = 8, 16, 100, 2
+EPOCHS, BATCH, WIDTH, MICRO = 5, 16, 100, 2
 SETTING = (
     f"scikit-learn digits (500 held out), MLP 64-{WIDTH}-{WIDTH}-{WIDTH}-10 with ReLU, SGD 0.05 with momentum 0.9, "
     f"SGD batch {BATCH}, {EPOCHS} epochs; normalising batch {MICRO} where a 2 stands behind the name, {BATCH} else"
