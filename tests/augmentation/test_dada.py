@@ -155,3 +155,14 @@ def test_defaults_and_bad_input():
         policy(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
     with pytest.raises(ValueError, match=r"received \(3, 4, 4\)"):
         policy(torch.zeros(3, 4, 4))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_can_stand_in_a_search_step(name):
+    """Second order through each operation, first and second in its pair."""
+    model, y = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)), torch.tensor([0, 1])
+    x = torch.rand(2, 1, 4, 4)
+    for pair in ((name, "brightness"), ("brightness", name)):
+        policy = certain([pair], True)
+        policy_gradients(model, policy, (x, y), (x, y), lr=0.1)
+        assert torch.isfinite(policy.magnitude.grad).all()

@@ -135,3 +135,12 @@ def test_bad_input():
         FaceNetLoss(mining="easy")
     with pytest.raises(ValueError, match=r"received \(4, 2\) and \(3,\)"):
         FaceNetLoss()(torch.zeros(4, 2), torch.zeros(3))
+
+
+def test_a_tie_with_the_positive_is_not_semi_hard():
+    """A negative exactly as far as the positive is passed over for the next one inside the margin."""
+    x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [-0.6, 0.8]], dtype=torch.float64)
+    loss = FaceNetLoss(1.5, normalize=False, reduction="none")(x, torch.tensor([0, 0, 1, 2]))
+    # anchor 0: positive at 2, negatives at 2 and 3.2; anchor 1: positive at 2, negatives at 4 and 0.4 (none inside)
+    assert loss[0] > 0
+    assert float(loss.sum() / 4) == pytest.approx(2 - 3.2 + 1.5)

@@ -27,6 +27,12 @@ def _cutout(x: Tensor, m: float) -> Tensor:
     return x
 
 
+def _auto_contrast(x: Tensor) -> Tensor:
+    """Each channel stretched to [0, 1]. torchvision's writes in place into what autograd still needs."""
+    low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
+    return torch.where(high > low, (x - low) / (high - low).clamp_min(1e-6), x)
+
+
 def _affine(
     x: Tensor, angle: float = 0.0, move: tuple[int, int] = (0, 0), shear: tuple[float, float] = (0, 0)
 ) -> Tensor:
@@ -40,7 +46,7 @@ OPERATIONS: dict[str, Operation] = {
     "translate_x": lambda x, m: _affine(x, move=(round(0.9 * (m - 0.5) * x.shape[-1]), 0)),
     "translate_y": lambda x, m: _affine(x, move=(0, round(0.9 * (m - 0.5) * x.shape[-2]))),
     "rotate": lambda x, m: _affine(x, angle=60.0 * m - 30.0),
-    "auto_contrast": lambda x, m: TF.autocontrast(x),
+    "auto_contrast": lambda x, m: _auto_contrast(x),
     "invert": lambda x, m: TF.invert(x),
     "equalize": lambda x, m: _uint8(TF.equalize)(x),
     "solarize": lambda x, m: TF.solarize(x, m),
