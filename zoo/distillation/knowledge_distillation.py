@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from timm.task import LogitDistillationTask
 from timm.task.distillation import DistillationTeacher
-from torch import nn
+from torch import Tensor, nn
 
 _NEUTRAL = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
@@ -30,6 +30,9 @@ class KnowledgeDistillation(LogitDistillationTask):
     Raises:
         ValueError: ``temperature`` not positive, ``alpha`` outside [0, 1].
     """
+
+    student_mean: Tensor
+    student_std: Tensor
 
     def __init__(
         self,

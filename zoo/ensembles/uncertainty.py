@@ -51,7 +51,7 @@ def mc_dropout(model: nn.Module, input: Tensor, passes: int = 30) -> Uncertainty
         raise ValueError(
             f"mc_dropout needs a model with dropout of positive rate and passes >= 1; found {len(noisy)} such modules"
         )
-    modes = [(m, m.training) for m in model.modules()]
+    modes: list[tuple[nn.Module, bool]] = [(m, m.training) for m in model.modules()]
     try:
         model.eval()
         for m in noisy:
@@ -59,8 +59,8 @@ def mc_dropout(model: nn.Module, input: Tensor, passes: int = 30) -> Uncertainty
         with torch.no_grad():
             return decompose(torch.stack([model(input).float().softmax(1) for _ in range(passes)]))
     finally:
-        for m, mode in modes:
-            m.training = mode
+        for module, mode in modes:
+            module.training = mode
 
 
 def _rate(module: nn.Module) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -178,7 +179,8 @@ def reset_classifier_for_crt(model: nn.Module) -> list[nn.Parameter]:
     Raises:
         TypeError: without ``get_classifier`` or a classifier that cannot be drawn anew.
     """
-    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
+    getter: Any = getattr(model, "get_classifier", None)
+    classifier = getter() if callable(getter) else None
     if not isinstance(classifier, nn.Module) or not callable(getattr(classifier, "reset_parameters", None)):
         raise TypeError("crt needs a network with timm's get_classifier() and a classifier with reset_parameters()")
     model.requires_grad_(False)

@@ -32,7 +32,7 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for m, (momentum, count) in zip(norms, saved, strict=True):
             m.momentum = momentum
-            if count is not None:
+            if count is not None and m.num_batches_tracked is not None:
                 m.num_batches_tracked.copy_(count)
 
 

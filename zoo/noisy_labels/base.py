@@ -87,6 +87,8 @@ class Algorithm(TrainingTask):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    trainable_module: Any
+    trust: Tensor | None
 
     def __init__(self, model: nn.Module, num_samples: int | None = None) -> None:
         first = next(model.parameters(), None)

@@ -86,6 +86,7 @@ class DivideMix(Algorithm):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"index", "epoch", "epoch_pass"})
+    trust: Tensor
     clean: Tensor
 
     def __init__(

@@ -38,9 +38,10 @@ class CleanedNetwork(nn.Module):
     In training ``(C' * N, *)`` becomes ``(C', K)`` logits of the cleaned classes and ``(C', N)`` weights.
     """
 
-    def __init__(self, model: nn.Module, per_class: int, hidden: int) -> None:
+    def __init__(self, model: Any, per_class: int, hidden: int) -> None:
         super().__init__()
-        self.model, self.per_class = model, per_class
+        self.model: Any = model
+        self.per_class = per_class
         self.weighting = NoisyWeighting(int(model.num_features), per_class, hidden)
 
     def forward(self, input: Tensor) -> Any:

@@ -87,7 +87,7 @@ class MLNT(Algorithm):
         """J: mean over the label sets of the divergence from the teacher; "
         "differentiable in the network's parameters."""
         model = self.trainable_module
-        params = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        params: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
         with torch.no_grad():
             teacher = wide(self.teacher(input)).log_softmax(1)
             embedding = wide(self.embed(input)) if self.embed is not None else teacher
@@ -119,8 +119,8 @@ class MLNT(Algorithm):
         """Move the teacher; its buffers follow the network's, as an average would mix their counters."""
         for old, new in zip(self.teacher.parameters(), self.trainable_module.parameters(), strict=True):
             old.lerp_(new, 1 - self.gamma)
-        for old, new in zip(self.teacher.buffers(), self.trainable_module.buffers(), strict=True):
-            old.copy_(new)
+        for kept, current in zip(self.teacher.buffers(), self.trainable_module.buffers(), strict=True):
+            kept.copy_(current)
         self.steps += 1
 
     def train(self, mode: bool = True) -> MLNT:

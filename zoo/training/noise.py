@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -275,7 +276,7 @@ def load_cifar_n(path: str | os.PathLike[str], key: str) -> Tensor:
 
     multiarray = getattr(np, "_core", None) or np.core  # type: ignore[attr-defined]
     names = ("int8", "int16", "int32", "int64", "uint8", "float32", "float64")
-    allowed = [np.ndarray, np.dtype, *{type(np.dtype(n)) for n in names}]
+    allowed: list[Any] = [np.ndarray, np.dtype, *{type(np.dtype(n)) for n in names}]
     make = multiarray.multiarray._reconstruct
     # Files of NumPy 1 and 2 name the same constructor by different modules.
     spelled = [(make, f"numpy.{m}.multiarray._reconstruct") for m in ("core", "_core")]

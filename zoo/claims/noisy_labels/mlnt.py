@@ -18,7 +18,7 @@ from zoo.training.noise import noisy_labels
 
 def _moved(model: nn.Module, x: Tensor, y: Tensor, lr: float) -> float:
     """KL between the predictions before and after one SGD step on random labels, mean over ten draws."""
-    total = 0.0
+    total: float = 0.0
     params = list(model.parameters())
     before = model(x).log_softmax(1).detach()
     for _ in range(10):
@@ -26,10 +26,10 @@ def _moved(model: nn.Module, x: Tensor, y: Tensor, lr: float) -> float:
         slopes = torch.autograd.grad(F.cross_entropy(model(x), fake), params)
         with torch.no_grad():
             for w, g in zip(params, slopes, strict=True):
-                w -= lr * g
+                w.sub_(lr * g)
             after = model(x).log_softmax(1)
             for w, g in zip(params, slopes, strict=True):
-                w += lr * g
+                w.add_(lr * g)
         total += float(F.kl_div(after, before, log_target=True, reduction="batchmean"))
     return total / 10
 
