@@ -34,7 +34,7 @@ def parity(request: pytest.FixtureRequest):
     """``parity(method, error, tolerance, oracle=...)``: assert, and with ``--write-evidence`` record, a parity error."""
 
     def record(method: str, error: float, tolerance: float, *, oracle: str) -> None:
-        error = float(error)
+        error = float(error.detach() if hasattr(error, "detach") else error)
         if request.config.getoption("--write-evidence") and error <= tolerance:
             from zoo.claims.run import write_parity
 
