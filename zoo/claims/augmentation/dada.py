@@ -13,7 +13,7 @@ from zoo.claims import Outcome, mean_and_spread, verdict
 from zoo.claims.data import digits
 from zoo.claims.train import batches
 
-TRAIN, STEPS, EPOCHS = 300, 200, 40
+TRAIN, STEPS, EPOCHS = 200, 100, 15
 
 
 def relax_variance(seeds: Sequence[int]) -> Outcome:
