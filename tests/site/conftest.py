@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _once(tmp_path_factory: pytest.TempPathFactory, name: str, offline: bool) -> Path:
     """Built by whichever worker comes first; the others wait for it."""
-    base = tmp_path_factory.getbasetemp().parent / f"zoo-{name}"
+    own = tmp_path_factory.getbasetemp()
+    base = (own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own) / f"zoo-{name}"
     base.mkdir(exist_ok=True)
     with (base / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -41,7 +43,9 @@ def _once(tmp_path_factory: pytest.TempPathFactory, name: str, offline: bool) ->
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site as ``mkdocs build --strict`` writes it, links checked."""
+    """The site as ``mkdocs build --strict`` writes it, links checked; one that exists already with ``ZOO_BUILT_SITE``."""
+    if ready := os.environ.get("ZOO_BUILT_SITE"):
+        return Path(ready)
     return _once(tmp_path_factory, "site", offline=False) / "site"
 
 

@@ -340,7 +340,7 @@ def main() -> int:
     old = json.loads(path.read_text()) if path.is_file() else {}
     stale = False
     for file, data in ((path, curves(reg, old, not options.all)), (folder / "signatures.json", signatures(reg))):
-        text = json.dumps(data, separators=(",", ":"), sort_keys=True).replace('},"', '},\n"') + "\n"
+        text = json.dumps(data, separators=(",", ":")).replace('},"', '},\n"') + "\n"
         if not file.is_file() or file.read_text() != text:
             stale = True
             print(f"{file.name}: {'out of date' if options.check else 'written'}")

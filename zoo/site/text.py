@@ -25,6 +25,7 @@ _TOKEN = re.compile(
 _FENCE = re.compile(r"^(```+|~~~+)[ ]*\{?\.?(\w*)[^\n`]*\n(.*?)^\1[ ]*$\n?", re.DOTALL | re.MULTILINE)
 _DISPLAY = re.compile(r"^\$\$[ ]*\n?(.+?)\n?[ ]*\$\$[ ]*([.,;]?)[ ]*$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(\s*(?![#/.]|https?://|[\w./-]+\.md)", re.IGNORECASE)
+_PAGE = re.compile(r"\]\((?:[\w./-]*/)?([a-z0-9_]+)\.md(?=[)#])")
 _REFERENCE = re.compile(r"^(\s{0,3})\[([^\]]+)\]:", re.MULTILINE)
 _PLAIN = re.compile(r"([\\`*_\[\]#!|{}<>&$~^:+=-])")
 
@@ -47,6 +48,11 @@ def code(text: Any) -> str:
     return f"<code>{''.join(c if c.isalnum() or c in ' .,' else f'&#{ord(c)};' for c in literal)}</code>"
 
 
+def _pages(text: str, link: Linker | None) -> str:
+    """Links to pages of the catalog lead there from wherever the text is shown."""
+    return _PAGE.sub(lambda m: f"]({(link and link(m[1])) or m[1] + '.md'}", text)
+
+
 def _escape(text: str) -> str:
     text = re.sub(r"&(?!#?\w+;)", "&amp;", text).replace("<", "&lt;").replace("{", "&#123;").replace("![", "&#33;[")
     text = _LINK.sub("]&#40;", text)
@@ -66,7 +72,7 @@ def inline(text: Any, link: Linker | None = None, cell: bool = False) -> str:
         text = " ".join(text.split())
     parts, end = [], 0
     for token in _TOKEN.finditer(text):
-        parts.append(_bars(_escape(text[end : token.start()]), cell))
+        parts.append(_bars(_pages(_escape(text[end : token.start()]), link), cell))
         end = token.end()
         if token["code"]:
             body = token["body"].strip()
@@ -76,7 +82,7 @@ def inline(text: Any, link: Linker | None = None, cell: bool = False) -> str:
         else:
             math = token["math"].replace("<", r"\lt ").replace(">", r"\gt ")
             parts.append(math.replace(r"\|", r"\Vert ").replace("|", r"\vert ") if cell else math)
-    parts.append(_bars(_escape(text[end:]), cell))
+    parts.append(_bars(_pages(_escape(text[end:]), link), cell))
     return "".join(parts)
 
 
