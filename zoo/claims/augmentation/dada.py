@@ -17,23 +17,32 @@ TRAIN, STEPS, EPOCHS = 200, 100, 15
 
 
 def relax_variance(seeds: Sequence[int]) -> Outcome:
-    """RELAX has far less variance than REINFORCE on the gradient of a coin flip, at the same mean."""
+    """RELAX against REINFORCE on the gradient of a coin flip: with the loss itself as control variate, and with a better one."""
 
     def toy(b: Tensor) -> Tensor:
         return (b - 0.45).square()
 
-    ratio, bias = [], []
+    def linear(z: Tensor) -> Tensor:
+        return 0.2025 + 0.1 * torch.sigmoid(z)  # joins toy(0) and toy(1)
+
+    controls = {"the loss at the relaxed coin": lambda z: toy(torch.sigmoid(z)), "linear in the relaxed coin": linear}
+    ratios: dict[str, list[float]] = {name: [] for name in controls}
+    bias = []
     for seed in seeds:
         logits = torch.zeros(100_000, dtype=torch.float64)
-        kinds = (lambda z: 0.2025 + 0.1 * torch.sigmoid(z), lambda z: torch.zeros_like(z))
-        relax, reinforce = (relax_bernoulli(toy, logits, c, torch.Generator().manual_seed(seed)) for c in kinds)
-        ratio.append(float(relax.var() / reinforce.var()))
-        bias.append(abs(float(relax.mean()) - 0.1 / 4))
+        plain = relax_bernoulli(toy, logits, lambda z: torch.zeros_like(z), torch.Generator().manual_seed(seed))
+        for name, control in controls.items():
+            relaxed = relax_bernoulli(toy, logits, control, torch.Generator().manual_seed(seed))
+            ratios[name].append(float(relaxed.var() / plain.var()))
+            bias.append(abs(float(relaxed.mean()) - 0.1 / 4))
     return Outcome(
-        status=verdict(max(ratio) < 0.5, max(bias) < 1e-3),
-        measured={"variance, RELAX / REINFORCE": mean_and_spread(ratio), "error of the mean": mean_and_spread(bias)},
-        setting="E(b - 0.45)^2 at p = 0.5, control variate linear in the relaxed coin, 100 000 draws a seed",
-        tolerance="variance below half, mean within 0.001 of the exact gradient, in every seed",
+        status=verdict(*(max(r) < 0.5 for r in ratios.values()), max(bias) < 1e-3),
+        measured={
+            **{f"variance, RELAX / REINFORCE, control: {k}": mean_and_spread(v) for k, v in ratios.items()},
+            "largest error of the mean": max(bias),
+        },
+        setting="E(b - 0.45)^2 at p = 0.5, two fixed control variates (the paper learns its own), 100 000 draws a seed",
+        tolerance="variance below half with either control, mean within 0.001 of the exact gradient, in every seed",
     )
 
 
