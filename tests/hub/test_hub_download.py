@@ -125,6 +125,15 @@ def test_other_bytes_for_the_trusted_commit_are_refused(hub, unpinned, tiny, tmp
     assert not pins.forget(replace(unpinned, repo="zoo-tests/never"))
 
 
+def test_first_trust_stands_when_two_differ(hub, unpinned):
+    first = pins.Pin("1" * 40, "2" * 64, 3)
+    assert pins.remember(unpinned, first) == first
+    assert pins.remember(unpinned, replace(first, commit="4" * 40)) == first
+    with pytest.raises(PinError, match="on first use"):
+        pins.remember(unpinned, replace(first, sha256="5" * 64))
+    assert pins.recall(unpinned) == first
+
+
 def test_strict_pins_refuse_before_any_request(hub, unpinned, pinned, monkeypatch):
     with pytest.raises(PinError, match="strict pins"):
         obtain(unpinned, strict_pins=True)
