@@ -136,7 +136,9 @@ def write_parity(method: str, *, oracle: str, test: str, error: float, tolerance
 _seen: dict[tuple[str, str], float] = {}
 
 
-def _update(paper: str, *, claims: dict[str, ClaimRecord] | None = None, parity: dict[str, ParityRecord] | None = None) -> Path:
+def _update(
+    paper: str, *, claims: dict[str, ClaimRecord] | None = None, parity: dict[str, ParityRecord] | None = None
+) -> Path:
     reg = registry()
     path = reg.page(paper).with_suffix(".evidence.json")
     if not os.access(path.parent, os.W_OK):

@@ -56,6 +56,8 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 500) -> f
     """Share of right answers in percent, in eval mode; the mode is put back."""
     training = model.training
     model.eval()
-    right = sum(int((model(xb).argmax(1) == yb).sum()) for xb, yb in zip(x.split(batch_size), y.split(batch_size), strict=True))
+    right = sum(
+        int((model(xb).argmax(1) == yb).sum()) for xb, yb in zip(x.split(batch_size), y.split(batch_size), strict=True)
+    )
     model.train(training)
     return 100.0 * right / len(x)

@@ -22,8 +22,8 @@ def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation:
 
 def conv_im2col(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Tensor:
     """Patches as columns, channel slowest: ``W (O, C k k) @ P (C k k, L)``. P is k^2 times as large as the input."""
-    o, _, *kernel = weight.shape
-    patches = F.unfold(x, kernel, dilation, padding, stride)  # (N, C k k, L), rows c k^2 + i k + j
+    o, _, kh, kw = weight.shape
+    patches = F.unfold(x, (kh, kw), dilation, padding, stride)  # (N, C k k, L), rows c k^2 + i k + j
     patches = patches.unflatten(1, (groups, -1))
     return (weight.view(groups, o // groups, -1) @ patches).flatten(1, 2)
 

@@ -44,7 +44,7 @@ class BilinearPooling(nn.Module):
                 "bilinear_pooling needs in_channels and reduction >= 1 and eps >= 0, received "
                 f"{in_channels}, {reduction} and {eps}"
             )
-        self.in_channels, self.half, self.eps = in_channels, half, eps
+        self.in_channels, self.upper_half, self.eps = in_channels, half, eps  # .half() is a method of every module
         channels = in_channels if reduction is None else reduction
         self.reduce = nn.Identity() if reduction is None else nn.Conv2d(in_channels, reduction, 1, bias=False)
         self.out_features = triangle_size(channels) if half else channels**2
@@ -55,14 +55,14 @@ class BilinearPooling(nn.Module):
         features = self.reduce(x)
         with without_autocast(x.device.type):
             b = _outer(features, features)
-            if not self.half:
+            if not self.upper_half:
                 return F.normalize(signed_sqrt(b.flatten(1), self.eps), dim=1).to(features.dtype)
             # The root is taken on half of the entries, and only then weighted: sqrt(2) counts each of them twice.
             root = signed_sqrt(upper_triangle(b), self.eps)
             return F.normalize(root * isometry(b.shape[-1], root), dim=1).to(features.dtype)
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels}, out_features={self.out_features}, half={self.half}"
+        return f"{self.in_channels}, out_features={self.out_features}, half={self.upper_half}"
 
 
 def bilinear_features(a: Tensor, b: Tensor, eps: float = 1e-5) -> Tensor:

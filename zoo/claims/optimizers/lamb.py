@@ -19,7 +19,7 @@ Factory = Callable[[list[Tensor]], torch.optim.Optimizer]
 def relative_steps(make: Factory, seed: int) -> list[list[float]]:
     """``||change|| / ||w||`` of the three weight matrices at every full-batch step on digits."""
     data, model = digits(), mlp(seed)
-    matrices = [p for p in model.parameters() if p.dim() == 2]
+    matrices: list[torch.Tensor] = [p for p in model.parameters() if p.dim() == 2]
     optimizer = make(matrices)
     history = []
     for _ in range(STEPS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -14,7 +14,7 @@ from zoo.pooling.pyramid_pooling_module import PyramidPoolingModule
 def global_context(seeds: Sequence[int]) -> Outcome:
     """Name the digit that each inked pixel belongs to, with and without the module."""
     train, y_train, test, y_test = images()
-    middles = {
+    middles: dict[str, Callable[[int], nn.Module]] = {
         "convolution": lambda c: nn.Conv2d(c, c, 3, padding=1),
         "ppm": PyramidPoolingModule,
     }

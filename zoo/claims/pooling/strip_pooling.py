@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -14,7 +14,10 @@ from zoo.pooling.strip_pooling import StripPooling
 def long_range(seeds: Sequence[int]) -> Outcome:
     """Does every pixel know whether its row holds ink? With and without one strip pooling module."""
     train, _, test, _ = images()
-    middles = {"convolution": lambda c: nn.Conv2d(c, c, 3, padding=1), "strip_pooling": StripPooling}
+    middles: dict[str, Callable[[int], nn.Module]] = {
+        "convolution": lambda c: nn.Conv2d(c, c, 3, padding=1),
+        "strip_pooling": StripPooling,
+    }
     scores = dense_scores(middles, 2, (train, row_has_ink(train)), (test, row_has_ink(test)), seeds, 5)
     gain = min(a - b for a, b in zip(scores["strip_pooling"], scores["convolution"], strict=True))
     return Outcome(
