@@ -124,7 +124,7 @@ def test_schedule_resumes(name: str) -> None:
         again.step()
         twin.step()
     state = twin.state_dict()
-    last, resumed = fresh()
+    _, resumed = fresh()
     resumed.load_state_dict(state)
     assert resumed.get_last_lr()[0] == pytest.approx(rates[6])
     assert len(set(rates)) > 3
