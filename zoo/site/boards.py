@@ -26,7 +26,7 @@ def claims(site: Site) -> str:
     chart = svg.bars([(k, float(v)) for k, v in found.items()], title="Claims by status")
     head = ["Paper", "Category", "Claim", "Reported", "Measured", "Status", "Date"]
     return (
-        front(title="Claims", hide=["navigation", "toc"])
+        front(title="Claims", search={"exclude": True}, hide=["navigation", "toc"])
         + "# Claims\n\nStatements of the papers that can be measured on small real data, and what came out. A verdict follows from the figures by "
         "a criterion written beforehand; *refuted* and *partly* stay as they are. *not run* means that nobody has measured it here. "
         "How to run one yourself: [reproduce a claim](guide/reproduce-a-claim.md).\n\n"
@@ -69,7 +69,7 @@ def swap_matrix(site: Site) -> str:
     columns, rows = _rows_of(site.swap_matrix)
     body = [[code(name), *(_cell(row.get(c)) for c in columns)] for name, row in sorted(rows.items())]
     return (
-        front(title="Swap matrix", hide=["toc"])
+        front(title="Swap matrix", search={"exclude": True}, hide=["toc"])
         + "# Swap matrix\n\nOne small model of each of timm's families, with its layers exchanged by `zoo.swap`, run forward and backward. "
         "A test holds this table.\n\n"
         + _facts(site.swap_matrix)
@@ -86,7 +86,7 @@ def capabilities(site: Site) -> str:
         shown = f"[{code(name)}]({to(here, page)})" if page else code(name)
         body.append([shown, *(_cell(row.get(c)) for c in columns)])
     return (
-        front(title="Capabilities", hide=["toc"])
+        front(title="Capabilities", search={"exclude": True}, hide=["toc"])
         + "# Capabilities\n\nFilled by the contract tests, which run over the whole registry. A dash stands where a check does not apply to the kind.\n\n"
         + _facts(site.capabilities)
         + _legend(site.capabilities)

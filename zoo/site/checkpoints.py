@@ -69,10 +69,10 @@ def method_weights(site: Site, paper: str, here: str) -> str:
         rows = model_rows(site, model)
         link = f"[{code(model)}]({to(here, f'models/{model}.md')})"
         if rows:
-            out.append(f"### {link}\n\n{table(HEADERS, rows)}")
+            out.append(f"### {link} {{data-search-exclude}}\n\n{table(HEADERS, rows)}")
             out.append(f'```python\nimport zoo\n\nmodel = zoo.create("{model}", pretrained=True)\n```\n')
         else:
-            out.append(f"### {link}\n\nNo weights are known.\n")
+            out.append(f"### {link} {{data-search-exclude}}\n\nNo weights are known.\n")
     for method in site.methods_of(paper):
         tags = site.reg.lock["weights"].get(method.id, ())
         if not tags and method.weights is None:

@@ -38,7 +38,7 @@ def compare_pages(site: Site) -> dict[str, str]:
         for group, path in zip(found, out, strict=True)
     ]
     out["compare/index.md"] = (
-        front(title="Compare")
+        front(title="Compare", search={"exclude": True})
         + "# Compare\n\nPapers that the catalog compares, side by side: equations, defaults, figures, evidence.\n\n"
         + '<div class="zoo-compare" data-source="../data/registry.json"></div>\n\n'
         + "\n".join(lines) + "\n"
@@ -66,7 +66,7 @@ def _page(site: Site, group: tuple[str, ...]) -> str:
     ]
     head[0] = "Fact"
     title = " vs. ".join(group)
-    out = [front(title=title), f"# {plain(title)}\n", table(head, rows)]
+    out = [front(title=title, search={"exclude": True}), f"# {plain(title)}\n", table(head, rows)]
     reasons = [e for e in site.edges if e.source in group and e.target in group]
     out += [f"- {code(e.source)} and {code(e.target)}: {inline(e.reason, link)}" for e in reasons]
     if names := list(dict.fromkeys(d.name for p in papers for d in p.defaults)):

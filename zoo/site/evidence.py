@@ -60,9 +60,9 @@ def evidence_section(site: Site, paper: Paper, methods: list[Method], here: str)
             ])  # fmt: skip
         else:
             rows.append([code(method.id), "none", "not run", "–", "–", "–"])
-    out = "### Parity\n\nThe implementation against an oracle that shares no code with it.\n\n"
+    out = "### Parity {data-search-exclude}\n\nThe implementation against an oracle that shares no code with it.\n\n"
     out += table(["Method", "Oracle", "Largest error", "Tolerance", "Date", "Test"], rows)
-    out += "\n### Claims\n\n"
+    out += "\n### Claims {data-search-exclude}\n\n"
     if not paper.claims:
         return out + "No claim of this paper is written down yet.\n"
     return out + "\n".join(_claim(site, paper, claim, link) for claim in paper.claims)
@@ -71,7 +71,10 @@ def evidence_section(site: Site, paper: Paper, methods: list[Method], here: str)
 def _claim(site: Site, paper: Paper, claim: Claim, link: Any) -> str:
     record = site.evidence(paper.id).claims.get(claim.id)
     status = record.status if record else "not run"
-    lines = [f"#### {plain(claim.id.replace('_', ' '))} {status_chip(status)}\n", inline(claim.statement, link) + "\n"]
+    lines = [
+        f"#### {plain(claim.id.replace('_', ' '))} {status_chip(status)} {{data-search-exclude}}\n",
+        inline(claim.statement, link) + "\n",
+    ]
     facts: list[tuple[str, str]] = []
     if text := reported(claim):
         facts.append(("Reported", text))

@@ -17,7 +17,7 @@ def timeline(site: Site) -> str:
     bars = "".join(_bar(year, len(by_year.get(year, [])), top, i) for i, year in enumerate(_years(by_year)))
     width = 30 * len(_years(by_year)) + 10
     out = [
-        front(title="Timeline"),
+        front(title="Timeline", search={"exclude": True}),
         f"# Timeline\n\n{len(site.papers)} papers from {min(by_year, default=0)} to {max(by_year, default=0)}.\n",
         f'<figure class="zoo-plot"><svg viewBox="0 0 {width} 120" role="img" aria-label="Papers a year"><title>Papers a year</title>'
         f"<desc>{attr(', '.join(f'{y}: {len(p)}' for y, p in sorted(by_year.items())))}</desc>{bars}</svg></figure>\n",
@@ -74,7 +74,7 @@ def graph(site: Site) -> str:
     from zoo.site.lists import grid
 
     return (
-        front(title="Graph", hide=["toc"])
+        front(title="Graph", search={"exclude": True}, hide=["toc"])
         + "# Graph of relations\n\nWhat is a special case of what, what generalises, what combines. Choose a paper to walk its neighbours; "
         "the table below holds all of it.\n\n"
         + f'<div class="zoo-graph" data-root="."><script type="application/json">{data}</script></div>\n\n'

@@ -98,7 +98,7 @@ def catalog(site: Site) -> str:
         ])  # fmt: skip
     headers = ["Paper", "Category", "Kind", "Venue", "Year", "Weights", "Licence", "Claims"]
     return (
-        front(title="Catalog", hide=["navigation", "toc"])
+        front(title="Catalog", search={"exclude": True}, hide=["navigation", "toc"])
         + "# Catalog\n\nLicence is that of the known weights. Claims is the worst status among those that were run.\n\n"
         + grid(headers, rows, facets=["Category", "Kind", "Weights", "Licence", "Claims", "Year"], noun="papers")
         + "\nAs data: [registry.json](data/registry.json), [CSV](data/papers.csv), [BibTeX](data/papers.bib).\n"

@@ -13,6 +13,8 @@ from zoo.site.evidence import evidence_section
 from zoo.site.figures import figures
 from zoo.site.text import code, front, indent, inline, notes, plain, sections, table
 
+#: Sections that a search for words should not land in: figures of measurements, names of other papers.
+_UNSEARCHED = ("Evidence", "Numbers from the paper", "Checkpoints", "Cite", "Related")
 _STANDARD = ("Method", "When to use it", "Where re-implementations go wrong")
 
 
@@ -36,7 +38,8 @@ def paper_page(site: Site, identity: str) -> str:
 
     def section(title: str, text: str) -> None:
         if text.strip():
-            out.append(f"## {title}\n\n{text.strip()}\n")
+            unsearched = " {data-search-exclude}" if title in _UNSEARCHED else ""
+            out.append(f"## {title}{unsearched}\n\n{text.strip()}\n")
 
     section("Use it", "\n".join(_use(site, m, len(methods) > 1, here) for m in methods))
     section(

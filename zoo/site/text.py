@@ -93,6 +93,10 @@ def _bars(text: str, cell: bool) -> str:
 def equation(tex: str) -> str:
     """A display equation that no Markdown rule touches and that the search index leaves out."""
     tex = re.sub(r"\n\s*\n", "\n", tex.strip())
+    if "\\begin{" not in tex and re.search(
+        r"(?<!\\)&", tex
+    ):  # columns without an environment, as some TeX engines take them
+        tex = f"\\begin{{aligned}}\n{tex}\n\\end{{aligned}}"
     return f'<div class="arithmatex zoo-eq" data-search-exclude>\\[{html.escape(tex, quote=False)}\\]</div>'
 
 
