@@ -69,8 +69,8 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
         lines.append(f"wrong labels that the network predicts: {noise['memorised']:.1f} %")
     if suspects is not None:
         lines.append(
-            f"suspects: {suspects['precision']:.1f} % of the first {suspects['k']} are wrong (chance {suspects['chance']:.1f} %), "
-            f"average precision {suspects['average_precision']:.1f} %"
+            f"suspects: {suspects['precision']:.1f} % of the first {suspects['k']} are wrong "
+            f"(chance {suspects['chance']:.1f} %), average precision {suspects['average_precision']:.1f} %"
         )
     return lines
 
