@@ -25,7 +25,9 @@ def parameters_of(model: nn.Module) -> Params:
 
 def call(model: nn.Module, params: Params, input: Tensor) -> Tensor:
     """The logits at ``params``. Buffers are copies: BatchNorm uses the batch, its running statistics stay."""
-    return functional_call(model, (params, {name: b.clone() for name, b in model.named_buffers()}), (input,))
+    # views, so that a module that divides its own passes over processes can tell this one from them
+    values = {name: p.view_as(p) if isinstance(p, nn.Parameter) else p for name, p in params.items()}
+    return functional_call(model, (values, {name: b.clone() for name, b in model.named_buffers()}), (input,))
 
 
 def per_sample(model: nn.Module, params: Params, input: Tensor, target: Tensor) -> Tensor:
