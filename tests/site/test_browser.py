@@ -112,6 +112,12 @@ def test_all_mathematics_is_valid(browser: Any, address: str, built: Path) -> No
     assert [(formulae[tex], tex, why) for tex, why in bad] == []
 
 
+def _type(box: Any, text: str) -> None:
+    """The theme listens to keys, which filling alone does not press."""
+    box.fill(text)
+    box.dispatch_event("keyup")
+
+
 def test_search_finds_every_paper(browser: Any, address: str, site: Site) -> None:
     """The id and the title of each paper lead to its page as first or second hit, within a second once the index is there."""
     missed, slow = [], []
@@ -119,24 +125,24 @@ def test_search_finds_every_paper(browser: Any, address: str, site: Site) -> Non
         page = Visit(made).goto(address)
         box = page.locator("input[name=query]")
         box.click()
-        box.fill("normalization")
+        _type(box, "normalization")
         page.wait_for_selector(".md-search-result__item", timeout=20_000)
         for paper in site.papers:
             wanted = site.path_of(paper).removesuffix(".md")
-            for query in (paper, site.paper(paper).title):
+            for query in (paper, re.sub(r"[^\w\s]", " ", site.paper(paper).title)):
                 start = time.perf_counter()
-                box.fill(query)
+                _type(box, query)
                 try:
                     page.wait_for_function(
                         """([wanted]) => [...document.querySelectorAll('.md-search-result__item > a.md-search-result__link')].slice(0, 2)
                         .some(a => a.pathname.includes('/' + wanted + '/'))""",
                         arg=[wanted],
-                        timeout=3_000,
+                        timeout=1_500,
                     )
                 except Exception:
                     missed.append((paper, query))
                 else:
-                    if time.perf_counter() - start > 2:
+                    if time.perf_counter() - start > 1:
                         slow.append((paper, query))
     assert missed == []
     assert len(slow) < len(site.papers) / 10
@@ -297,7 +303,7 @@ def test_offline_copy(browser: Any, built_offline: Path) -> None:
         assert page.locator(".katex").count() > 3
         box = page.locator("input[name=query]")
         box.click()
-        box.fill("imae")
+        _type(box, "imae")
         page.wait_for_selector(".md-search-result__item", timeout=20_000)
         page = visit.goto((built_offline / "catalog.html").as_uri())
         page.get_by_label("Find in papers").fill("imae")

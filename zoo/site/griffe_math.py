@@ -19,6 +19,8 @@ def markdown_of(text: str) -> str:
     def block(match: re.Match[str]) -> str:
         body = textwrap.dedent(match[3]).strip()
         tex = re.sub(r"\n\s*\n", "\n", f"{match[2].strip()}\n{body}".strip())
+        if "\\begin{" not in tex and re.search(r"(?<!\\)&", tex):
+            tex = f"\\begin{{aligned}}\n{tex}\n\\end{{aligned}}"
         pad = match[1]
         return "\n" + textwrap.indent(f"$$\n{tex}\n$$", pad) + "\n\n"
 

@@ -124,7 +124,7 @@ def category_page(site: Site, category: str) -> str:
         for p in names
     ]  # fmt: skip
     out = [
-        front(title=TITLES[category]),
+        front(title=TITLES[category], search={"boost": 0.3}),
         f"# {TITLES[category]}\n\n{len(names)} paper{'s' if len(names) != 1 else ''}, {span}.\n",
         table(["Paper", "Year", "What it does", "Weights", "Claims"], rows),
     ]
@@ -190,7 +190,7 @@ def models_page(site: Site) -> str:
         ])  # fmt: skip
     head = ["Model", "Papers", "Params", "MACs", "Top-1", "Data", "Licence", "Hub", "Bytes"]
     return (
-        front(title="Models", hide=["navigation", "toc"])
+        front(title="Models", search={"boost": 0.3}, hide=["navigation", "toc"])
         + "# Models\n\nA model is a backbone with the methods of some papers in it. Params and MACs come from the lock file; "
         "what was not resolved says *unknown*, and weights whose bytes are not fixed say *unpinned*.\n\n"
         + grid(head, rows, facets=["Licence"], noun="models")

@@ -27,9 +27,10 @@ def paper_page(site: Site, identity: str) -> str:
         front(
             title=paper.title,
             description=paper.summary,
+            search={"boost": 4},
             tags=[TITLES[paper.category], *site.kinds(identity), *(t.replace("_", " ") for t in paper.tags)],
         ),
-        f"# {plain(paper.title)}\n",
+        f"# {plain(paper.title)} {code(paper.id)}\n",
         _byline(paper),
         _chips(site, paper),
         f"**{inline(paper.summary, link)}**\n",
