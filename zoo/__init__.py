@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from zoo.errors import ZooError as ZooError
     from zoo.factory.create import SwapSpec
+    from zoo.factory.fold import FoldReport
     from zoo.factory.report import SwapReport
     from zoo.hub.load import LoadReport
     from zoo.registry.info import Info
@@ -31,6 +32,7 @@ __all__ = [
     "cite",
     "create",
     "download",
+    "fold",
     "get",
     "info",
     "list_methods",
@@ -126,6 +128,28 @@ def swap_report(model: nn.Module) -> SwapReport | None:
     from zoo.factory.create import swap_report
 
     return swap_report(model)
+
+
+def fold(model: nn.Module, example: Any = None) -> tuple[nn.Module, FoldReport]:
+    """A copy of a model in evaluation whose norms are part of the convolutions and linear layers before them.
+
+    Folded are batch norms and all methods that normalise with stored values (``eval_affine``), where a layer's output
+    feeds that norm alone; fused activations stay. Standardised, centred and reparametrised weights become plain ones.
+    One forward pass shows what feeds what. ``model`` is left as it is; the copy gives the same outputs but for rounding.
+
+    Args:
+        model: any module in eval mode.
+        example: its input, a tensor or a tuple (default: random images of the model's own size).
+
+    Returns:
+        The folded copy, and what was folded or kept, with reasons and the measured difference of the outputs.
+
+    Raises:
+        zoo.errors.ZooError: a module in training mode, without values, or whose forward pass fails.
+    """
+    from zoo.factory.fold import fold
+
+    return fold(model, example)
 
 
 def load_report(model: nn.Module) -> LoadReport | None:

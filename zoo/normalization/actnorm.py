@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+#: torch 2.11 refuses an eps of zero; one plus this is one in every precision.
+_NO_EPS = 1e-30
+
 
 class ActNorm(nn.Module):
     r"""Per-channel affine layer whose first training batch comes out with mean zero and variance one.
@@ -76,7 +79,12 @@ class ActNorm(nn.Module):
         # One fused kernel: centring at -b as a constant, the gradient of b through a shift whose value is zero.
         centre = self.bias.detach()
         shift = scale * (self.bias - centre)
-        return F.batch_norm(x, -centre, torch.ones_like(centre), scale, shift, False, 0.0, 0.0).to(x.dtype)
+        return F.batch_norm(x, -centre, torch.ones_like(centre), scale, shift, False, 0.0, _NO_EPS).to(x.dtype)
+
+    def eval_affine(self) -> tuple[Tensor, Tensor]:
+        """``(scale, shift)`` of the evaluation form ``x * scale + shift``, for folding into the layer before."""
+        scale = torch.exp(self.logs * self.logscale_factor)
+        return scale, self.bias * scale
 
     def inverse(self, y: Tensor) -> Tensor:
         """The x that ``forward`` maps to ``y``; never initialises, so sampling cannot set the statistics."""

@@ -140,6 +140,21 @@ class FourThingsBatchNorm2d(nn.Module):
         scale = per_channel(self.weight, x) * (var + self.eps).rsqrt()
         return torch.addcmul(per_channel(self.bias, x) - mean * scale, wide(x), scale).to(x.dtype)
 
+    def eval_affine(self) -> tuple[Tensor, Tensor]:
+        """``(scale, shift)`` of the evaluation form ``x * scale + shift``, for folding into the layer before.
+
+        Raises:
+            ValueError: ``example_weight`` above 0 (evaluation looks at each example).
+        """
+        if self.example_weight > 0:
+            raise ValueError(f"its evaluation depends on its own input (example_weight={self.example_weight})")
+        mean, square = self.running_mean, self.running_square
+        if self.num_groups is not None:
+            each = self.num_channels // self.num_groups
+            mean, square = (v.view(-1, each).mean(1).repeat_interleave(each) for v in (mean, square))
+        scale = self.weight * ((square - mean.square()).clamp(min=0) + self.eps).rsqrt()
+        return scale, self.bias - mean * scale
+
     def extra_repr(self) -> str:
         return (
             f"{self.num_channels}, ghost_size={self.ghost_size}, num_groups={self.num_groups}, "

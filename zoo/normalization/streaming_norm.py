@@ -12,6 +12,9 @@ from torch.utils.hooks import RemovableHandle
 
 from zoo.normalization._recompute import recomputing
 
+#: torch 2.11 refuses an eps of zero; one plus this is one in every precision.
+_NO_EPS = 1e-30
+
 
 class _StreamedStatistic(Function):
     """Put the streamed value in the place of the current one; stream the gradient on the way back."""
@@ -144,7 +147,15 @@ class StreamingNorm(nn.Module):
         shift = scale * (centre - mean)
         if self.bias is not None:
             shift = shift + self.bias
-        return F.batch_norm(wide, centre, torch.ones_like(centre), scale, shift, False, 0.0, 0.0).to(x.dtype)
+        return F.batch_norm(wide, centre, torch.ones_like(centre), scale, shift, False, 0.0, _NO_EPS).to(x.dtype)
+
+    def eval_affine(self) -> tuple[Tensor, Tensor]:
+        """``(scale, shift)`` of the evaluation form ``x * scale + shift``, for folding into the layer before."""
+        short = self.short_sum / self.short_count.clamp_min(1)
+        mean, moment = torch.where((self.rolls == 0) & (self.short_count > 0), short, self.long)
+        scale = (moment + self.eps) ** (-1 / self.p)
+        scale = scale if self.weight is None else scale * self.weight
+        return scale, -mean * scale if self.bias is None else self.bias - mean * scale
 
     @torch.no_grad()
     def weight_update(self) -> None:

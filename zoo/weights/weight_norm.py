@@ -189,5 +189,10 @@ class MeanOnlyBatchNorm(nn.Module):
         shift = -mean if self.bias is None else self.bias - mean
         return (x + shift.view(1, -1, *(1,) * (x.dim() - 2))).to(x.dtype)
 
+    def eval_affine(self) -> tuple[Tensor, Tensor]:
+        """``(scale, shift)`` of the evaluation form ``x * scale + shift``, for folding into the layer before."""
+        shift = -self.running_mean
+        return torch.ones_like(shift), shift if self.bias is None else self.bias + shift
+
     def extra_repr(self) -> str:
         return f"{self.num_channels}, momentum={self.momentum}, affine={self.bias is not None}"
