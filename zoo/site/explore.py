@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from zoo.site.context import RELATION_WORDS, TITLES, Site
+from zoo.site.paper import tags_of
 from zoo.site.text import attr, front, inline, plain
 
 
@@ -30,6 +31,19 @@ def timeline(site: Site) -> str:
             for p in by_year[year]
         ]
         out.append("")
+    return "\n".join(out)
+
+
+def tags(site: Site) -> str:
+    """Papers by kind and by the tags of their front matter."""
+    found: dict[str, list[str]] = {}
+    for p in site.papers:
+        for tag in tags_of(site, p):
+            found.setdefault(tag, []).append(p)
+    out = [front(title="Tags", search={"exclude": True}), "# Tags\n"]
+    for tag in sorted(found):
+        links = ", ".join(f"[{plain(p)}]({site.path_of(p)})" for p in found[tag])
+        out.append(f"## {plain(tag)} {{#{tag.replace(' ', '-')}}}\n\n{links}\n")
     return "\n".join(out)
 
 

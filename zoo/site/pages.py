@@ -9,7 +9,6 @@ from zoo.site import boards, dumps, explore, lists
 from zoo.site.compare import compare_pages
 from zoo.site.context import TITLES, Site
 from zoo.site.paper import paper_page
-from zoo.site.text import front
 
 GUIDES = (
     ("Quick start", "quick-start"),
@@ -46,7 +45,7 @@ def pages(site: Site) -> dict[str, str]:
         "timeline.md": explore.timeline(site),
         "graph.md": explore.graph(site),
         "data/index.md": dumps.data_page(site),
-        "tags.md": front(title="Tags", hide=["toc"]) + "# Tags\n\n<!-- material/tags -->\n",
+        "tags.md": explore.tags(site),
     }
     out |= {path: make(site) for _, path, make in _optional(site)}
     out |= {f"{c}/index.md": lists.category_page(site, c) for c in site.categories}

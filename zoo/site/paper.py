@@ -28,7 +28,6 @@ def paper_page(site: Site, identity: str) -> str:
             title=paper.title,
             description=paper.summary,
             search={"boost": 4},
-            tags=[TITLES[paper.category], *site.kinds(identity), *(t.replace("_", " ") for t in paper.tags)],
         ),
         f"# {plain(paper.title)} {code(paper.id)}\n",
         _byline(paper),
@@ -88,7 +87,14 @@ def _chips(site: Site, paper: Paper) -> str:
         chips.append(f"{who}: [{shown}]({_url(address)})" if known else f"{who}: {shown}")
     status = site.status(paper.id)
     chips.append(f"Claims: {status}")
+    here = site.path_of(paper.id)
+    chips += [f"[{plain(t)}]({to(here, 'tags.md')}#{t.replace(' ', '-')})" for t in tags_of(site, paper.id)]
     return '<div class="zoo-chips" markdown>\n\n' + "\n".join(f"- {c}" for c in chips) + "\n\n</div>\n"
+
+
+def tags_of(site: Site, paper: str) -> list[str]:
+    """Words to browse by. They are links and not the theme's tags, which would outweigh titles in the search."""
+    return list(dict.fromkeys([*site.kinds(paper), *(t.replace("_", " ") for t in site.paper(paper).tags)]))
 
 
 def _url(address: str) -> str:
