@@ -1,0 +1,199 @@
+"""The training loop against a bare one; meta-learning steps against the unrolled form; losses against cross-entropy.
+
+A bare loop is what one would write by hand for the same work: the same batches, the same network, optimizer and
+schedule, nothing recorded, nothing seeded.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from common import interleave, main, row
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+import zoo
+from zoo.models.resnet import resnet8
+from zoo.training.distributed import World
+from zoo.training.engine import Engine
+from zoo.training.progress import Progress
+from zoo.training.recipe import load
+
+CPU = torch.device("cpu")
+RECIPE: dict[str, Any] = {
+    "model": {"name": "zoo.models.resnet:resnet8"},
+    "data": {"name": "digits", "test": 300, "validation": 0},
+    "noise": {"name": "symmetric_exclusive", "rate": 0.4},
+    "optimizer": {"sgd": {"lr": 0.05, "momentum": 0.9}},
+    "epochs": 1000,
+    "batch": 128,
+}
+
+
+def loop(rounds: int = 15) -> list[dict[str, Any]]:
+    """One epoch (11 steps) of ResNet-8 on digits: the engine's loop, without evaluation, and the same by hand."""
+    engine = Engine(load(RECIPE), None, World(0, 1, CPU))
+    data, bar = engine.data, Progress("", 1, 0, show=False)
+    torch.manual_seed(0)
+    net = resnet8(in_chans=1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+
+    def ours() -> None:
+        engine._epoch(engine.step // engine.batches, None, bar)
+
+    def bare() -> None:
+        net.train()
+        order = torch.randperm(len(data.train))
+        for i in range(len(data.train) // 128):
+            index = order[128 * i : 128 * (i + 1)]
+            x = (data.train.images[index] - data.mean) / data.std
+            loss = F.cross_entropy(net(x), data.train.labels[index])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+
+    times: dict[str, list[float]] = {"ours": [], "bare": []}
+    for i in range(
+        rounds + 2
+    ):  # one thread that never waits: processor time, which no other work on the machine adds to
+        for name, function in (("ours", ours), ("bare", bare)) if i % 2 else (("bare", bare), ("ours", ours)):
+            started = time.process_time()
+            function()
+            if i >= 2:
+                times[name].append((time.process_time() - started) * 1e3)
+    found = {name: statistics.median(values) for name, values in times.items()}
+    what = "ResNet-8, digits, batch 128, 11 steps, cross-entropy with suspects recorded; processor time"
+    reference = "bare PyTorch loop"
+    return [row("training loop, one epoch", what, found["ours"], found["bare"], 1.03, rounds, reference)]
+
+
+def _network() -> nn.Module:
+    torch.manual_seed(0)
+    net = resnet8(in_chans=1)
+    zoo.swap(net, norm={"group_norm": {"num_groups": 8}})
+    return net
+
+
+def _batch(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 1, 8, 8, generator=generator), torch.randint(10, (n,), generator=generator)
+
+
+def _per_sample(net: nn.Module, params: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(functional_call(net, params, (x,)), y, reduction="none")
+
+
+def meta(rounds: int = 9) -> list[dict[str, Any]]:
+    """A step of L2RW and of Meta-Weight-Net against differentiating through a virtual step with a second graph."""
+    (x, y), clean = _batch(128, 1), _batch(100, 2)
+    net = _network()
+    ours = zoo.create("learning_to_reweight", copy.deepcopy(net))
+
+    def l2rw() -> None:
+        ours(x, y, meta_batch=clean)["loss"].backward()
+
+    other = copy.deepcopy(net)
+
+    def unrolled() -> None:
+        params = dict(other.named_parameters())
+        eps = torch.zeros(len(x), requires_grad=True)
+        loss = (eps * _per_sample(other, params, x, y)).sum()
+        slopes = torch.autograd.grad(loss, list(params.values()), create_graph=True)
+        moved = {n: p - 0.05 * g for (n, p), g in zip(params.items(), slopes, strict=True)}
+        (g,) = torch.autograd.grad(_per_sample(other, moved, *clean).mean(), eps)
+        w = (-g).clamp_min(0)
+        ((w / w.sum().clamp_min(1e-12)) * F.cross_entropy(other(x), y, reduction="none")).sum().backward()
+
+    mwnet = zoo.create("meta_weight_net", copy.deepcopy(net))
+    rebuilt, weight_net = copy.deepcopy(net), copy.deepcopy(mwnet.weight_net)
+    adam = torch.optim.Adam(weight_net.parameters(), 1e-3, weight_decay=1e-4)
+
+    def meta_weight_net() -> None:
+        mwnet(x, y, meta_batch=clean, lr=0.05)["loss"].backward()
+
+    def official() -> None:  # a meta model is built for every batch, stepped virtually, and differentiated twice
+        model = _network()
+        model.load_state_dict(rebuilt.state_dict())
+        params = dict(model.named_parameters())
+        losses = _per_sample(model, params, x, y)
+        loss = (weight_net(losses.detach()) * losses).mean()
+        slopes = torch.autograd.grad(loss, list(params.values()), create_graph=True)
+        moved = {n: p - 0.05 * g for (n, p), g in zip(params.items(), slopes, strict=True)}
+        adam.zero_grad()
+        _per_sample(model, moved, *clean).mean().backward()
+        adam.step()
+        losses = F.cross_entropy(rebuilt(x), y, reduction="none")
+        with torch.no_grad():
+            weights = weight_net(losses)
+        (weights * losses).mean().backward()
+
+    found = interleave({"l2rw": l2rw, "unrolled": unrolled, "mwnet": meta_weight_net, "official": official}, rounds)
+    what = "ResNet-8 with GroupNorm, batch 128, 100 clean samples"
+    return [
+        row("learning_to_reweight step", what, found["l2rw"], found["unrolled"], 0.5, rounds, "unrolled virtual step with create_graph"),
+        row("meta_weight_net step", what, found["mwnet"], found["official"], 0.7, rounds, "meta model rebuilt a batch, second-order graph"),
+    ]  # fmt: skip
+
+
+def losses(rounds: int = 25) -> list[dict[str, Any]]:
+    """Forward and backward of closed-gradient losses at 1,000 classes against cross-entropy, uncompiled."""
+    generator = torch.Generator().manual_seed(0)
+    logits, y = torch.randn(512, 1000, generator=generator), torch.randint(1000, (512,), generator=generator)
+
+    def step(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], None]:
+        leaf = logits.clone().requires_grad_()
+
+        def run() -> None:
+            leaf.grad = None
+            loss(leaf, y).backward()
+
+        return run
+
+    names = ("imae", "derivative_manipulation", "gce", "mae_loss", "label_smoothing")
+    found = interleave({"ce": step(F.cross_entropy), **{n: step(zoo.create(n)) for n in names}}, rounds)
+    compiled = {n: step(torch.compile(zoo.create(n), fullgraph=True)) for n in names}
+    fused = interleave({"ce": step(torch.compile(F.cross_entropy, fullgraph=True)), **compiled}, rounds, warmup=4)
+    what = "512 x 1,000 logits, forward and backward"
+    rows = [row(f"{n}, eager", what, found[n], found["ce"], None, rounds, "F.cross_entropy, eager") for n in names]
+    return rows + [row(f"{n}, compiled", what, fused[n], fused["ce"], 1.1, rounds, "F.cross_entropy, compiled") for n in names]  # fmt: skip
+
+
+def ensemble(rounds: int = 9) -> list[dict[str, Any]]:
+    """Gradients of eight small networks in one vmapped pass against a loop over them."""
+    x, y = _batch(64, 3)
+    x = x.flatten(1)
+
+    def make(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
+
+    nets = [make(i) for i in range(8)]
+    params, buffers = stack_module_state(nets)
+    skeleton = copy.deepcopy(nets[0]).to("meta")
+
+    def together() -> None:
+        def one(p: dict[str, Tensor], b: dict[str, Tensor]) -> Tensor:
+            return F.cross_entropy(functional_call(skeleton, (p, b), (x,)), y)
+
+        vmap(one)(params, buffers).sum().backward()
+
+    def in_turn() -> None:
+        for net in nets:
+            F.cross_entropy(net(x), y).backward()
+
+    found = interleave({"vmap": together, "loop": in_turn}, rounds * 3)
+    what = "MLP 64-32-10, batch 64, gradients"
+    return [row("ensemble of 8 networks, vmapped", what, found["vmap"], found["loop"], 0.5, rounds * 3, "loop")]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main("training", lambda: [*loop(), *meta(), *losses(), *ensemble()])
