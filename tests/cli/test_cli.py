@@ -155,3 +155,27 @@ def test_version_help_completion() -> None:
     for command in ("list", "show", "search", "create", "cite", "check", "lock", "schema", "diff", "demo", "docs", "reproduce", "bench"):
         assert command in shown
     assert "--install-completion" in shown
+
+
+def test_publish_is_a_dry_run_by_default(tmp_path: Path) -> None:
+    done = run("publish", "gn_resnet8_digits", "--to", "me/gn-resnet8-digits", "--folder", str(tmp_path / "card"))
+    assert done.returncode == 0, done.stderr
+    assert "dry run: nothing was sent" in done.stdout
+    assert {"README.md", "config.json", "model.safetensors", "test"} <= {p.name for p in (tmp_path / "card").iterdir()}
+    assert "license: apache-2.0" in (tmp_path / "card" / "README.md").read_text()
+    assert run("publish", "gn_resnet50", "--to", "me/x").returncode == 1
+
+
+def test_predict_names_classes(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from zoo.training.heldout import digits_heldout
+
+    images, labels, _ = digits_heldout()
+    files = []
+    for i in range(3):
+        files.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray((images[i, 0] * 15).numpy()).save(files[-1])
+    found = json.loads(run("predict", "gn_resnet8_digits", *files, "--top", "2", "--json").stdout)
+    assert [found[f][0]["index"] for f in files] == labels[:3].tolist()
+    assert run("predict", "gn_resnet8_digits", str(tmp_path / "no.png")).returncode == 1

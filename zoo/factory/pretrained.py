@@ -253,8 +253,6 @@ def download(name: str, *, tag: str | None = None, **options: Any) -> Path:
 
 def transforms(name: str, *, tag: str | None = None, is_training: bool = False) -> Any:
     """See ``zoo.transforms``."""
-    from timm.data import create_transform, resolve_data_config
+    from zoo.hub.predict import transforms as build_transforms
 
-    chosen = _find(name, tag)
-    config = resolve_data_config(pretrained_cfg=chosen.cfg, verbose=False)
-    return create_transform(**config, is_training=is_training)
+    return build_transforms(_find(name, tag).cfg, training=is_training)
