@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -12,12 +12,12 @@ from zoo.cli.output import print_json, say, table
 from zoo.errors import UnknownName, WeightsError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Tag = Annotated[Optional[str], typer.Option(help="Which weights; default: the first. tag@commit for another commit.")]
+Tag = Annotated[str | None, typer.Option(help="Which weights; default: the first. tag@commit for another commit.")]
 Strict = Annotated[
-    Optional[bool],
+    bool | None,
     typer.Option("--strict-pins/--no-strict-pins", help="Refuse weights that the registry does not pin."),
 ]
-Endpoint = Annotated[Optional[str], typer.Option(help="A Hub other than the default.")]
+Endpoint = Annotated[str | None, typer.Option(help="A Hub other than the default.")]
 Model = Annotated[str, typer.Argument(help="Model of the registry, or a timm architecture.")]
 
 
@@ -123,10 +123,10 @@ def convert(
     file: Annotated[Path, typer.Argument(help="A .pth or .pt checkpoint of somebody else.")],
     backbone: Annotated[str, typer.Option(help="timm architecture or registry model whose keys the file shall get.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
-    rename: Annotated[Optional[list[str]], typer.Option(help="regex=replacement over keys, in order.")] = None,
+    rename: Annotated[list[str] | None, typer.Option(help="regex=replacement over keys, in order.")] = None,
     by_order: Annotated[bool, typer.Option(help="Match keys by order and shape where names differ.")] = False,
     vectors: Annotated[
-        Optional[Path], typer.Option(help="Recorded input and output that the result must answer.")
+        Path | None, typer.Option(help="Recorded input and output that the result must answer.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -149,7 +149,7 @@ def publish(
     to: Annotated[str, typer.Option(help="organisation/name on the Hub.")],
     tag: Tag = None,
     dry_run: Annotated[bool, typer.Option(help="Show what would be sent, send nothing.")] = True,
-    folder: Annotated[Optional[Path], typer.Option(help="Keep the prepared files here.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Keep the prepared files here.")] = None,
     endpoint: Endpoint = None,
 ) -> None:
     """Publish a model's weights: safetensors, configuration, card and test vectors in one commit. Dry run by default."""
