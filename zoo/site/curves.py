@@ -8,6 +8,7 @@ only what changed is computed again and a test sees what is out of date.
 from __future__ import annotations
 
 import argparse
+import ast
 import copy
 import hashlib
 import inspect
@@ -44,6 +45,7 @@ def key_of(method: Method) -> str:
     """Hash over what a figure depends on: the implementation's own source file, or the name of a library's class."""
     if method.backing == "zoo":
         source = (PACKAGE.parent / (method.target.partition(":")[0].replace(".", "/") + ".py")).read_bytes()
+        source = ast.dump(ast.parse(source)).encode()  # comments and layout do not change a figure
     else:
         source = method.target.encode()
     settings = json.dumps([FORMAT, method.kind, method.defaults, ARGUMENTS.get(method.id)], sort_keys=True)
