@@ -72,7 +72,17 @@ def test_errors(arguments: tuple[str, ...], code: int, expected: str) -> None:
 
 
 def test_create_summary() -> None:
-    done = run("create", "test_resnet", "--norm", "{group_norm: {num_groups: 4}}", "--act", "mish", "--set", "num_classes=7", "--json")
+    done = run(
+        "create",
+        "test_resnet",
+        "--norm",
+        "{group_norm: {num_groups: 4}}",
+        "--act",
+        "mish",
+        "--set",
+        "num_classes=7",
+        "--json",
+    )
     found = json.loads(done.stdout)
     assert found["params"] > 100_000
     assert found["macs"] > 1e6
@@ -94,7 +104,9 @@ def test_check_counts_and_fails(tmp_path: Path) -> None:
 def test_check_targets_of_the_wrong_class(tmp_path: Path) -> None:
     root = make(tmp_path)
     text = (root / "registry.yaml").read_text()
-    text = text.replace('"torch.nn:Softplus"', '"torch.optim:SGD"').replace("defaults: {num_groups: 32}", "defaults: {num_grups: 32}")
+    text = text.replace('"torch.nn:Softplus"', '"torch.optim:SGD"').replace(
+        "defaults: {num_groups: 32}", "defaults: {num_grups: 32}"
+    )
     (root / "registry.yaml").write_text(text.replace('"torch.nn:Hardtanh"', '"torch.nn:Hardtan"'))
     done = run("check", str(root), "--targets", ZOO_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 1
@@ -105,7 +117,9 @@ def test_check_targets_of_the_wrong_class(tmp_path: Path) -> None:
 def test_diff(tmp_path: Path) -> None:
     old, new = make(tmp_path / "old"), make(tmp_path / "new")
     text = (new / "registry.yaml").read_text()
-    (new / "registry.yaml").write_text(text.replace("num_groups: 32", "num_groups: 16").replace("hard_step", "harder_step"))
+    (new / "registry.yaml").write_text(
+        text.replace("num_groups: 32", "num_groups: 16").replace("hard_step", "harder_step")
+    )
     changes = json.loads(run("diff", str(old), str(new), "--json", ZOO_CACHE=str(tmp_path / "cache")).stdout)
     assert {(c["what"], c["name"]) for c in changes} == {
         ("changed", "group_norm"), ("removed", "hard_step"), ("added", "harder_step"),
@@ -114,8 +128,14 @@ def test_diff(tmp_path: Path) -> None:
 
 
 def test_schema_is_the_committed_one(root: Path) -> None:
-    for what, file in (("registry", "registry.schema.json"), ("page", "page.schema.json"), ("evidence", "evidence.schema.json")):
-        assert run("schema", "--what", what).stdout == (root / "docs" / "schema" / file).read_text(), f"zoo schema --what {what} --out docs/schema/{file}"
+    for what, file in (
+        ("registry", "registry.schema.json"),
+        ("page", "page.schema.json"),
+        ("evidence", "evidence.schema.json"),
+    ):
+        assert run("schema", "--what", what).stdout == (root / "docs" / "schema" / file).read_text(), (
+            f"zoo schema --what {what} --out docs/schema/{file}"
+        )
 
 
 def test_registry_points_editors_at_the_schema(root: Path) -> None:
@@ -152,7 +172,10 @@ def test_lock_is_in_step() -> None:
 def test_version_help_completion() -> None:
     assert run("--version").stdout.startswith("paperzoo 0.")
     shown = run("--help").stdout
-    for command in ("list", "show", "search", "create", "cite", "check", "lock", "schema", "diff", "demo", "docs", "reproduce", "bench"):
+    for command in (
+        *"list show search create cite check lock schema diff demo docs reproduce bench train compare".split(),
+        *"download verify predict convert publish".split(),
+    ):
         assert command in shown
     assert "--install-completion" in shown
 

@@ -296,10 +296,10 @@ def demo(as_json: Json = False) -> None:
 
 
 def _add_others() -> None:
-    from zoo.cli import maintain, weights
+    from zoo.cli import maintain, train, weights
 
-    maintain.add_to(app)
-    weights.add_to(app)
+    for module in (train, weights, maintain):
+        module.add_to(app)
 
 
 _add_others()

@@ -125,9 +125,7 @@ def convert(
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
     rename: Annotated[list[str] | None, typer.Option(help="regex=replacement over keys, in order.")] = None,
     by_order: Annotated[bool, typer.Option(help="Match keys by order and shape where names differ.")] = False,
-    vectors: Annotated[
-        Path | None, typer.Option(help="Recorded input and output that the result must answer.")
-    ] = None,
+    vectors: Annotated[Path | None, typer.Option(help="Recorded input and output that the result must answer.")] = None,
     as_json: Json = False,
 ) -> None:
     """Turn a third-party pickle into safetensors: read in a process of its own, every key accounted for, answers compared."""

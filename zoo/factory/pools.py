@@ -68,7 +68,10 @@ def plan_pool(model: nn.Module, method: Method, parameters: dict[str, Any], show
     old = site.module
     if any(getattr(m, "input_fmt", "NCHW") == "NHWC" for m in (old, getattr(old, "pool", None), parent)):
         raise SwapError(f"pool={shown}: the maps of {name} are (N, H, W, C), pooling methods take (N, C, H, W)")
-    between = [c for c in ("norm", "pre_logits") if _does_something(getattr(parent, c, None)) and parent is not model]
+    between = [] if parent is model else [
+        child for child, module in parent.named_children()
+        if module is not classifier and module is not old and _does_something(module)
+    ]  # fmt: skip
     if between:
         raise SwapError(
             f"pool={shown}: {name} has {' and '.join(between)} of fixed width between pooling and classifier; "
@@ -102,10 +105,9 @@ def plan_pool(model: nn.Module, method: Method, parameters: dict[str, Any], show
     return plan
 
 
-def _does_something(module: Any) -> bool:
-    return (
-        isinstance(module, nn.Module) and not isinstance(module, nn.Identity) and any(True for _ in module.parameters())
-    )
+def _does_something(module: nn.Module) -> bool:
+    """Whether it has values of a fixed width."""
+    return any(True for _ in module.parameters()) or any(True for _ in module.buffers())
 
 
 def _classifier(model: nn.Module) -> tuple[nn.Module, str, nn.Linear] | None:
