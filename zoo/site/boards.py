@@ -87,7 +87,8 @@ def capabilities(site: Site) -> str:
         body.append([shown, *(_cell(row.get(c)) for c in columns)])
     return (
         front(title="Capabilities", search={"exclude": True}, hide=["toc"])
-        + "# Capabilities\n\nFilled by the contract tests, which run over the whole registry. A dash stands where a check does not apply to the kind.\n\n"
+        + "# Capabilities\n\nFilled by the contract tests, which run over the whole registry. "
+        "A dash stands where a check does not apply to the kind.\n\n"
         + _facts(site.capabilities)
         + _legend(site.capabilities)
         + grid(["Method", *map(_column, columns)], body, facets=[], noun="methods")

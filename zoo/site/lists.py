@@ -78,9 +78,11 @@ Press ++slash++ and type, or go through the [catalog](catalog.md) with its filte
 
 ## What stands behind an entry
 
-- **Read**: the page says what the paper does in equations, with its defaults beside those of the official code and of zoo, and where re-implementations go wrong.
+- **Read**: the page says what the paper does in equations, with its defaults beside those of the official code and of zoo,
+  and where re-implementations go wrong.
 - **Run**: code blocks on the pages are executed by the tests.
-- **Checked**: the implementation against an oracle that shares no code with it; the paper's claims on real data, whatever comes out. Now: {rest or "no claims yet"}.
+- **Checked**: the implementation against an oracle that shares no code with it;
+  the paper's claims on real data, whatever comes out. Now: {rest or "no claims yet"}.
 - **Loaded**: weights with licence; pinned by commit and SHA-256, or marked *unpinned*.
 
 Everything here as data, for programs and for the day this site is gone: [data](data/index.md).
