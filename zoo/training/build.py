@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ def make_model(loaded: Loaded, data: Data, seed: int) -> nn.Module:
         RecipeError: it cannot be built, or its output is not ``(N, number of classes)``.
     """
     part, (channels, height, width) = loaded.recipe.model, data.shape
-    arguments = dict(part.args)
+    arguments, swaps = dict(part.args), cast(dict[str, Any], part.swaps)
     own = ":" in part.name
     takes = parameters_of(load_target(part.name)) if own else {}
     offered = {"num_classes": len(data.classes), "in_chans": channels, "in_features": channels * height * width}
@@ -39,10 +39,10 @@ def make_model(loaded: Loaded, data: Data, seed: int) -> nn.Module:
     try:
         if own:
             model = build(part.name, arguments)
-            if part.swaps:
-                zoo.swap(model, **part.swaps)
+            if swaps:
+                zoo.swap(model, **swaps)
         else:
-            model = zoo.create(part.name, **part.swaps, **arguments)
+            model = zoo.create(part.name, **swaps, **arguments)
         if not isinstance(model, nn.Module):
             raise ZooError(f"{part.name} is a {type(model).__name__}, no network")
         model.eval()

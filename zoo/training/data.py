@@ -53,8 +53,8 @@ class Files:
         from PIL import Image
 
         try:
-            with Image.open(path) as image:
-                image = image.convert("L" if self.channels == 1 else "RGB")
+            with Image.open(path) as opened:
+                image: Image.Image = opened.convert("L" if self.channels == 1 else "RGB")
                 short = min(image.size)
                 if short != self.size:
                     wide, high = (max(self.size, round(side * self.size / short)) for side in image.size)
@@ -110,12 +110,9 @@ class Data:
         return self.train.labels != self.truth
 
     def to(self, device: torch.device) -> Data:
-        moved = {
-            k: None if v is None else v.to(device)
-            for k, v in vars(self).items()
-            if isinstance(v, Samples | Tensor) or v is None
-        }
-        return Data(classes=self.classes, **moved)
+        validation, meta = (None if s is None else s.to(device) for s in (self.validation, self.meta))
+        parts = (self.train.to(device), self.truth.to(device), self.test.to(device), validation, meta)
+        return Data(*parts, self.classes, self.mean.to(device), self.std.to(device))
 
     def prepare(self, images: Tensor) -> Tensor:
         """Images to what the network takes: float32, mean and deviation taken off."""
@@ -284,6 +281,10 @@ def flip(x: Tensor) -> Tensor:
     return torch.where(chosen.view(-1, 1, 1, 1), x.flip(3), x)
 
 
+def _each(one: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return torch.stack([one(image) for image in x])
+
+
 def augmenter(items: Sequence[Any]) -> Callable[[Tensor], Tensor] | None:
     """One function for the list of a recipe; draws from torch's default generator. None for an empty list."""
     steps: list[Callable[[Tensor], Tensor]] = []
@@ -295,7 +296,7 @@ def augmenter(items: Sequence[Any]) -> Callable[[Tensor], Tensor] | None:
             import zoo
 
             one = zoo.create(method.id, **parameters)
-            steps.append(lambda x, one=one: torch.stack([one(image) for image in x]))
+            steps.append(partial(_each, one))
     if not steps:
         return None
 

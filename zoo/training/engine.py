@@ -130,7 +130,9 @@ class Engine:
         self.augment = augmenter(recipe.augment)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.total = torch.zeros((), dtype=torch.float64, device=place.device)
-        self.step, self.best, self.seconds = 0, None, 0.0
+        self.step, self.seconds = 0, 0.0
+        self.best: dict[str, Any] | None = None
+        self.rate = self.optimizer.param_groups[0]["lr"]
         self.show = show and place.first
         self._resume(fresh)
 
@@ -217,6 +219,7 @@ class Engine:
             if recipe.clip is not None:
                 self._clip(recipe.clip)
             self.optimizer.step()
+            self.rate = self.optimizer.param_groups[0]["lr"]
             self.schedule.step()
             algorithm.after_step()
             if after_loss is not None:
@@ -250,7 +253,8 @@ class Engine:
 
     def _extra(self, epoch: int, size: int) -> dict[str, Any]:
         """What the method needs besides input, target and index."""
-        data, given = self.data, {}
+        data = self.data
+        given: dict[str, Any] = {}
         if "epoch" in self.needs:
             given["epoch"] = float(epoch)
         if "lr" in self.needs:
@@ -299,7 +303,7 @@ class Engine:
         data = self.data
         validation = None if data.validation is None else round(self.accuracy(data.validation), 4)
         row = {
-            "epoch": epoch + 1, "step": self.step, "loss": loss, "lr": self.optimizer.param_groups[0]["lr"],
+            "epoch": epoch + 1, "step": self.step, "loss": loss, "lr": self.rate,
             "validation": validation, "test": round(self.accuracy(data.test), 4), "seconds": round(self.seconds, 3),
         }  # fmt: skip
         if validation is not None and (self.best is None or validation > self.best["validation"]):
