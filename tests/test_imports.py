@@ -41,7 +41,7 @@ ALLOWED = {
     "registry": {"errors"},
     "hub": {"errors", "registry", "hub"},
     "models": {"models", "numerics", *CATEGORIES},
-    "factory": {"errors", "registry", "hub", "factory", "models", "claims"},
+    "factory": {"errors", "registry", "hub", "factory", "models", "claims", *CATEGORIES},
     "category": {"errors", "numerics", *CATEGORIES, "models"},
 }
 #: Through the front door (``import zoo``) only these may come, and only inside functions.

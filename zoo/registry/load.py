@@ -36,6 +36,8 @@ def _signature(entry: os.stat_result) -> list[int]:
 def _pages(root: Path) -> list[tuple[str, Path]]:
     found = []
     catalog = root / "catalog"
+    if not catalog.is_dir():
+        raise RegistryError([f"{catalog}:1: cannot be read: there is no such folder of catalog pages"])
     with os.scandir(catalog) as folders:
         for folder in folders:
             if folder.is_dir():
