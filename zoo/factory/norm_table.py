@@ -56,15 +56,16 @@ def _make(name: str) -> nn.Module:
 
 def _trained(name: str, offset: float = 0.0) -> nn.Module:
     """As :func:`_make`, then three training steps on data around ``offset``."""
-    layer = _make(name).train()
+    layer: Any = _make(name).train()
     generator = torch.Generator().manual_seed(1)
     for _ in range(3):
         x = torch.randn(SHAPE, generator=generator, dtype=torch.float64) + offset
         layer(x.requires_grad_()).square().mean().backward()
         if hasattr(layer, "weight_update"):
             layer.weight_update()
-    layer.zero_grad()
-    return layer
+    trained: nn.Module = layer
+    trained.zero_grad()
+    return trained
 
 
 def _input() -> Tensor:
