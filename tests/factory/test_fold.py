@@ -25,9 +25,9 @@ def lived_in(model: nn.Module) -> nn.Module:
     torch.manual_seed(3)
     for module in model.modules():
         for name, tensor in (*module.named_buffers(recurse=False), *module.named_parameters(recurse=False)):
-            if name in ("running_var", "running_std", "running_square"):
+            if name in ("running_var", "running_std", "running_square", "long"):
                 nn.init.uniform_(tensor, 0.5, 2)
-            elif name == "running_mean" or (name == "bias" and tensor is not None):
+            elif name in ("running_mean", "logs") or (name == "bias" and tensor is not None):
                 nn.init.uniform_(tensor, -0.3, 0.3)
             elif name == "weight" and tensor.dim() == 1:
                 nn.init.uniform_(tensor, 0.5, 1.5)
@@ -94,6 +94,10 @@ CHAINS = [
     (lambda: (timm.layers.StdConv2dSame(4, 6, 3), nn.SyncBatchNorm(6)), (2, 4, 5, 6)),
     (lambda: (timm.layers.Conv2dSame(4, 6, 3, stride=2), nn.BatchNorm2d(6)), (2, 4, 5, 6)),
     (lambda: (nn.Conv2d(4, 6, 3), BatchChannelNorm2d(6, num_groups=2)), (2, 4, 5, 6)),
+    (lambda: (nn.Conv2d(4, 6, 3), zoo.create("four_things_bn", 6, num_groups=3)), (2, 4, 5, 6)),
+    (lambda: (nn.Conv2d(4, 6, 3), zoo.create("streaming_norm", 6, p=1, affine=False)), (2, 4, 5, 6)),
+    (lambda: (nn.Conv2d(4, 6, 3), zoo.create("actnorm", 6, logscale_factor=1.5)), (2, 4, 5, 6)),
+    (lambda: (nn.Conv2d(4, 6, 3), zoo.create("mean_only_batch_norm", 6, affine=False)), (2, 4, 5, 6)),
 ]  # fmt: skip
 
 
