@@ -34,7 +34,7 @@ def ada_norm(
     """
     if not x.is_floating_point():
         raise TypeError(f"ada_norm needs floating-point input, received {x.dtype}")
-    if dim == 1 and x.dim() > 2:  # no copy into channels-last order
+    if dim == 1 and x.dim() > 2 and not x.movedim(1, -1).is_contiguous():  # no copy into channels-last order
         y = positional_norm(x, eps, unbiased)[0]
         return (y.detach() * (-scale * k)).add_(scale) * y
     n = x.shape[dim]
