@@ -45,8 +45,24 @@ def lans(rounds: int = 15) -> list[dict[str, Any]]:
     )
     reference = "torch.optim.AdamW(foreach=True)"
     return [
-        row("lans step, ResNet-50 parameters", "25.6 M values, 161 tensors", found["lans"], found["adamw"], 1.2, rounds, reference),
-        row("lamb step, ResNet-50 parameters", "timm's, for comparison", found["lamb"], found["adamw"], None, rounds, reference),
+        row(
+            "lans step, ResNet-50 parameters",
+            "25.6 M values, 161 tensors",
+            found["lans"],
+            found["adamw"],
+            1.2,
+            rounds,
+            reference,
+        ),
+        row(
+            "lamb step, ResNet-50 parameters",
+            "timm's, for comparison",
+            found["lamb"],
+            found["adamw"],
+            None,
+            rounds,
+            reference,
+        ),
     ]
 
 
@@ -64,7 +80,17 @@ def positional_norm(rounds: int = 25) -> list[dict[str, Any]]:
         layer = zoo.create("positional_norm", shape[1])
         found = interleave({"ours": _step(layer, x), "official": _step(official, x)}, rounds)
         name = f"positional_norm {'x'.join(map(str, shape))}"
-        rows.append(row(name, "forward and backward, float32", found["ours"], found["official"], 1.0, rounds, "mean, var, sqrt, sub, div"))
+        rows.append(
+            row(
+                name,
+                "forward and backward, float32",
+                found["ours"],
+                found["official"],
+                1.0,
+                rounds,
+                "mean, var, sqrt, sub, div",
+            )
+        )
     return rows
 
 
@@ -97,7 +123,17 @@ def isqrt_cov(rounds: int = 9) -> list[dict[str, Any]]:
             torch.testing.assert_close(layer(x), official(x), atol=1e-3, rtol=1e-3)
         found = interleave({"ours": _step(layer, x), "official": _step(official, x)}, rounds)
         name = f"isqrt_cov {'x'.join(map(str, shape))}"
-        rows.append(row(name, "forward and backward, float32, 5 steps", found["ours"], found["official"], 1.0, rounds, "centring matrix, autograd"))
+        rows.append(
+            row(
+                name,
+                "forward and backward, float32, 5 steps",
+                found["ours"],
+                found["official"],
+                1.0,
+                rounds,
+                "centring matrix, autograd",
+            )
+        )
     return rows
 
 

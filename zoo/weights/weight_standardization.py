@@ -74,11 +74,8 @@ class WSConv2d(StdConv2d):
         return self._conv_forward(x, self.standardized_weight(), self.bias)
 
 
-class _WSConv(nn.Module):
+class _WSConv(nn.modules.conv._ConvNd):
     """Mix-in for the other dimensions: standardise, then the convolution of the class beside it."""
-
-    weight: nn.Parameter
-    bias: nn.Parameter | None
 
     def __init__(self, *args: Any, eps: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -89,7 +86,7 @@ class _WSConv(nn.Module):
         return standardize_weight(self.weight, self.eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.standardized_weight(), self.bias)  # type: ignore[operator]
+        return self._conv_forward(x, self.standardized_weight(), self.bias)
 
 
 class WSConv1d(_WSConv, nn.Conv1d):
