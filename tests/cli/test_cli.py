@@ -173,7 +173,23 @@ def test_version_help_completion() -> None:
     assert run("--version").stdout.startswith("paperzoo 0.")
     shown = run("--help").stdout
     for command in (
-        *["list", "show", "search", "create", "cite", "check", "lock", "schema", "diff", "demo", "docs", "reproduce", "bench", "train", "compare"],
+        *[
+            "list",
+            "show",
+            "search",
+            "create",
+            "cite",
+            "check",
+            "lock",
+            "schema",
+            "diff",
+            "demo",
+            "docs",
+            "reproduce",
+            "bench",
+            "train",
+            "compare",
+        ],
         *["download", "verify", "predict", "convert", "publish"],
     ):
         assert command in shown

@@ -38,16 +38,17 @@ def create(
         raise UnknownArgument(
             "create takes a name or paper=..., one of them: create('group_norm', 64), create(paper='1803.08494', ...)"
         )
+    what: str
     if paper is not None:
         what, identity = "method", reg.method_of_paper(reg.resolve_paper(paper))
     else:
         assert name is not None
-        try:
-            what, identity = reg.resolve(name)
-        except UnknownName:
-            if not isinstance(name, str) or not is_timm(name):
-                raise _with_timm_names(name) from None
-            what, identity = "backbone", name
+        hit = reg.find(name)
+        if hit is None:
+            if not is_timm(name):
+                raise _with_timm_names(name)
+            hit = ("backbone", name)  # type: ignore[assignment]
+        what, identity = hit  # type: ignore[misc]
         if what == "paper":
             what, identity = "method", reg.method_of_paper(identity)
     if what == "method":

@@ -145,16 +145,26 @@ class Registry:
                 written += [identity, *record.get("aliases", ())]
         return list(dict.fromkeys(written))
 
-    def resolve(self, name: str) -> tuple[What, str]:
-        """What a name means: its id or an alias, case and separators ignored, or an arXiv id, DOI or title."""
+    def find(self, name: str) -> tuple[What, str] | None:
+        """As :meth:`resolve`, but None for a name that nothing carries (near names cost more than the look-up)."""
         if not isinstance(name, str) or not name.strip():
             raise UnknownName("name", repr(name), (), "A name is a non-empty text such as 'group_norm'.")
         hit = self.names.get(key(name))
         if hit is not None:
             return hit
         paper = self._find_paper(name)
-        if paper is not None:
-            return ("paper", paper)
+        return ("paper", paper) if paper is not None else None
+
+    def resolve(self, name: str) -> tuple[What, str]:
+        """What a name means: its id or an alias, case and separators ignored, or an arXiv id, DOI or title.
+
+        Raises:
+            UnknownName: nothing is called so; has the nearest names.
+            AmbiguousName: a part of several titles.
+        """
+        hit = self.find(name)
+        if hit is not None:
+            return hit
         raise UnknownName("name", name, self.all_names(), "zoo.search(text) looks through titles, authors and notes.")
 
     def resolve_paper(self, text: str) -> str:

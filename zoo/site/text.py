@@ -122,7 +122,8 @@ def _prose(text: str, link: Linker | None) -> str:
 def _lines(text: str, link: Linker | None) -> str:
     """Tables row by row (their bars delimit cells), the rest paragraph by paragraph."""
     text = _REFERENCE.sub(r"\1&#91;\2]:", text)
-    out, block = [], []
+    out: list[str] = []
+    block: list[str] = []
     for line in text.split("\n"):
         if line.lstrip().startswith("|"):
             if block:
