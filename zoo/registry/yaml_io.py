@@ -56,7 +56,7 @@ def parse(text: str, where: str, first_line: int = 1) -> Any:
         if _MAYBE_ALIAS.search(text):
             for event in yaml.parse(text, Loader=_Base):
                 if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                    line = event.start_mark.line + first_line
+                    line = (event.start_mark.line if event.start_mark else 0) + first_line
                     raise RegistryError(
                         [f"{where}:{line}: anchors and aliases (& and *) are not allowed; write the value out"]
                     )
