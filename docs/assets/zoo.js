@@ -310,7 +310,7 @@
     document.querySelectorAll(".zoo-compare").forEach(compare);
     math();
     const scrolls = () => {
-      for (const node of document.querySelectorAll(".md-typeset__scrollwrap, .md-typeset pre > code")) {
+      for (const node of document.querySelectorAll(".md-typeset__scrollwrap, .md-typeset pre > code, .tabbed-labels")) {
         if (node.scrollWidth > node.clientWidth) node.tabIndex = 0;
       }
     };

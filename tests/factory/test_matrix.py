@@ -22,7 +22,7 @@ def test_covers_every_family_of_timm() -> None:
     from timm.models._registry import _module_to_models
 
     if timm.__version__ == MATRIX["timm_version"]:
-        assert set(FAMILIES) == set(_module_to_models)
+        assert set(FAMILIES) == set(_module_to_models) - {"timm_bridge"}  # where zoo registers its own models
     assert set(MATRIX["families"]) == set(FAMILIES)
 
 

@@ -129,7 +129,10 @@ def test_layer_norm_on_maps_and_tokens() -> None:
     zoo.swap(tokens, norm="layer_norm")
     y = maps.bn1(torch.randn(2, 64, 5, 5))
     torch.testing.assert_close(y.mean(1), torch.zeros(2, 5, 5), atol=1e-5, rtol=0)
-    assert type(tokens.norm) is nn.LayerNorm
+    assert isinstance(tokens.norm, nn.LayerNorm)
+    tokens.norm.reset_parameters()
+    z = tokens.norm(torch.randn(2, 5, 64) * 3 + 1)
+    torch.testing.assert_close(z.mean(-1), torch.zeros(2, 5), atol=1e-5, rtol=0)
 
 
 def test_batch_norm_in_a_transformer_and_on_vectors() -> None:
