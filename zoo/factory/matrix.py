@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,11 @@ def try_swap(model: nn.Module, method: str, run: bool = True) -> dict[str, Any]:
     try:
         report = zoo.swap(ghost, **{swap: spec}, allow_partial=True)  # type: ignore[arg-type]
     except ZooError as error:
-        return {"status": "none" if "has no layers" in str(error) else "refused", "why": str(error)[:240]}
+        if "has no layers" in str(error):
+            return {"status": "none"}
+        # The message names places; a table wants each reason once.
+        reasons = dict.fromkeys(re.findall(r"\(\w+\): ([^;]+)", str(error))) or [str(error).partition(": ")[2]]
+        return {"status": "refused", "why": "; ".join(reasons)[:200]}
     row: dict[str, Any] = {"status": "complete" if report.complete else "partial", "replaced": len(report.replaced)}
     if report.left:
         row |= {"left": len(report.left), "why": "; ".join(sorted({k.reason for k in report.left}))[:200]}
