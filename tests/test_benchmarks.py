@@ -40,6 +40,7 @@ def test_problems_are_found(common) -> None:
     assert common.problems(result) == []
     assert common.problems({**result, "rows": [{**good, "met": True}]})
     assert common.problems({**result, "rows": [{**good, "ratio": 0.3}]})
+    assert common.problems({**result, "rows": [{**good, "unit": "furlongs"}]})
     assert common.problems({**result, "environment": {}})
     assert common.problems([])
 
@@ -49,3 +50,12 @@ def test_interleave_takes_medians(common) -> None:
     found = common.interleave({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3, warmup=1)
     assert calls == ["a", "b"] * 4
     assert set(found) == {"a", "b"}
+
+
+def test_peak_counts_what_a_function_holds_at_once(common) -> None:
+    import torch
+
+    x = torch.ones(250_000)  # 1 MB
+    assert common.peak_megabytes(lambda: x + 1) == pytest.approx(1, rel=0.01)
+    assert common.peak_megabytes(lambda: ((x + 1), (x + 2))) == pytest.approx(2, rel=0.01)
+    assert common.peak_megabytes(lambda: (x + 1).add_(1).sum()) == pytest.approx(1, rel=0.01)
