@@ -77,6 +77,14 @@ def test_folder(small, folder):
     assert data.take(data.train, torch.tensor([17]))[0, 0, 0, 0] == pytest.approx((80 / 255 - 0.5) / 0.5)
 
 
+def test_first_files_of_every_class(small, folder):
+    part = {"name": "folder", "path": str(folder(True)), "validation": 0, "size": 8, "per_class": 2, "test": 3}
+    data = load_data(load({k: v for k, v in small(data=part, batch=3).items() if k != "noise"}))
+    assert data.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert data.train.images[:, 1, 0, 0].tolist() == [0, 1] * 3
+    assert data.test.labels.tolist() == [0, 1, 2]
+
+
 def test_large_folders_are_decoded_by_batch(small, folder, monkeypatch):
     fields = small(
         data={"name": "folder", "path": str(folder(False)), "validation": 0.2, "test": 3, "size": 8}, batch=4
@@ -97,7 +105,9 @@ def test_large_folders_are_decoded_by_batch(small, folder, monkeypatch):
         ({"path": "/nowhere"}, "/nowhere is not a folder"),
         ({"mean": [0.5], "std": [0.5]}, "3 values each"),
         ({"clean_per_class": 50}, "were to be held out"),
-        ({"test": 3}, "has its own test/"),
+        ({"test": 4}, "has its own test/"),
+        ({"test": 9}, "holds 2 images, 3 were asked for"),
+        ({"per_class": 7}, "holds 6 images, 7 were asked for"),
     ],
 )
 def test_bad_folder(small, folder, change, says):

@@ -206,18 +206,23 @@ def _read_folder(loaded: Loaded, seed: int) -> tuple[Samples, Samples, tuple[str
     classes = tuple(sorted(p.name for p in train_root.iterdir() if p.is_dir() and not p.name.startswith(".")))
     if len(classes) < 2:
         raise loaded.error(("data", "path"), f"{train_root} has {len(classes)} class folders, at least 2 are needed")
-    paths, labels = _listing(loaded, train_root, classes)
+    paths, labels = _listing(loaded, train_root, classes, part.per_class)
     size = part.size or _side_of(loaded, paths[0])
     if split:
         assert test_root is not None
-        if part.test is not None:
-            raise loaded.error(("data", "test"), f"{root} has its own {test_root.name}/; leave data.test out")
+        if part.test is not None and part.test % len(classes):
+            raise loaded.error(
+                ("data", "test"),
+                f"{root} has its own {test_root.name}/: as many of each of the {len(classes)} classes are taken, and "
+                f"{part.test} is no multiple of that",
+            )
+        share = None if part.test is None else part.test // len(classes)
         strange = {p.name for p in test_root.iterdir() if p.is_dir()} - set(classes)
         if strange:
             raise loaded.error(
                 ("data", "path"), f"{test_root} has classes that {train_root} lacks: {', '.join(sorted(strange))}"
             )
-        test = _samples(*_listing(loaded, test_root, classes, empty=True), size, part.channels)
+        test = _samples(*_listing(loaded, test_root, classes, share, empty=True), size, part.channels)
         return _samples(paths, labels, size, part.channels), test, classes
     held = part.test or max(1, len(paths) // 5)
     if held >= len(paths):
@@ -227,15 +232,19 @@ def _read_folder(loaded: Loaded, seed: int) -> tuple[Samples, Samples, tuple[str
     return whole.subset(order[held:]), whole.subset(order[:held]), classes
 
 
-def _listing(loaded: Loaded, root: Path, classes: tuple[str, ...], empty: bool = False) -> tuple[list[Path], list[int]]:
+def _listing(
+    loaded: Loaded, root: Path, classes: tuple[str, ...], first: int | None = None, empty: bool = False
+) -> tuple[list[Path], list[int]]:
     paths, labels = [], []
     for label, name in enumerate(classes):
         folder = root / name
         own = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
         if not own and not empty:
             raise loaded.error(("data", "path"), f"{folder} holds no image ({', '.join(SUFFIXES)})")
-        paths += own
-        labels += [label] * len(own)
+        if first is not None and len(own) < first:
+            raise loaded.error(("data",), f"{folder} holds {len(own)} images, {first} were asked for")
+        paths += own[:first]
+        labels += [label] * len(own[:first])
     if not paths:
         raise loaded.error(("data", "path"), f"{root} holds no image")
     return paths, labels

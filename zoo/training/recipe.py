@@ -43,7 +43,8 @@ class DataPart(Record):
     path: Text | None = None  # of a folder: <path>/<class>/*, or <path>/train/<class>/* and <path>/test/<class>/*
     size: Annotated[int, Field(ge=4, le=1024)] | None = None  # side of a folder's images
     channels: Literal[1, 3] = 3  # of a folder's images
-    test: Annotated[int, Field(ge=1)] | None = None  # samples; not with a folder that has test/
+    per_class: Annotated[int, Field(ge=1)] | None = None  # only the first files of every class of a folder, by name
+    test: Annotated[int, Field(ge=1)] | None = None  # samples; of a folder that has test/: its first, as many a class
     validation: Annotated[float, Field(ge=0, le=0.5)] = 0.1  # share of the noisy training set
     clean_per_class: Annotated[int, Field(ge=0)] = 0  # clean samples held out for methods that need them
     long_tail: Annotated[float, Field(ge=1)] | None = None  # largest class over smallest
@@ -57,6 +58,8 @@ class DataPart(Record):
             raise ValueError("path goes with name: folder, and name: folder needs a path")
         if self.name != "folder" and self.size is not None:
             raise ValueError("size goes with name: folder")
+        if self.name != "folder" and self.per_class is not None:
+            raise ValueError("per_class goes with name: folder")
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std are given together")
         return self
