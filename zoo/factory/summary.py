@@ -21,7 +21,8 @@ def cost(model: nn.Module, input_size: tuple[int, ...]) -> dict[str, int]:
 
     from torch.utils.flop_counter import FlopCounterMode
 
-    ghost = copy.deepcopy(model).to("meta").eval()
+    # Without gradients: the counter follows autograd graphs, and a parameter as a module's input has none here.
+    ghost = copy.deepcopy(model).to("meta").eval().requires_grad_(False)
     activations = 0
 
     def count(_: nn.Module, __: Any, out: Any) -> None:
