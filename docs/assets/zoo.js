@@ -16,19 +16,47 @@
   };
 
   // ------------------------------------------------------------ mathematics
+  const options = (display) => ({ displayMode: display, throwOnError: true, trust: false, maxExpand: 200, maxSize: 20 });
+
+  // Equations side by side are written with \qquad or \quad between them, outside of braces and environments: where a line may break.
+  function pieces(tex) {
+    const parts = [""];
+    let depth = 0;
+    for (const token of tex.match(/\\(?:begin|end|left|right)\b|\\q?quad\b|\\[a-zA-Z]+|\\.|[^\\]/gs) || []) {
+      if (token === "{" || token === "\\begin" || token === "\\left") depth++;
+      if (token === "}" || token === "\\end" || token === "\\right") depth--;
+      if (depth === 0 && /^\\q?quad$/.test(token)) parts.push("");
+      else parts[parts.length - 1] += token;
+    }
+    return parts.map((p) => p.trim()).filter(Boolean);
+  }
+
+  // An equation wider than its box breaks between its parts; what is still too wide scrolls, and says so.
+  function fit(node, tex) {
+    if (node.scrollWidth > node.clientWidth + 1 && node.clientWidth) {
+      const parts = pieces(tex);
+      if (parts.length > 1) katex.render(`\\begin{gathered}${parts.join("\\\\[.5em]")}\\end{gathered}`, node, options(true));
+    }
+    const wide = node.clientWidth > 0 && node.scrollWidth > node.clientWidth + 1;
+    node.classList.toggle("wide", wide);
+    wide ? (node.tabIndex = 0) : node.removeAttribute("tabindex");
+  }
+
   function math() {
+    const long = [];
     for (const node of document.querySelectorAll(".arithmatex")) {
       if (node.querySelector(".katex")) continue;
       const text = node.textContent.trim();
       const display = text.startsWith("\\[");
       const tex = text.replace(/^\\[[(]/, "").replace(/\\[\])]$/, "");
-      katex.render(tex, node, { displayMode: display, throwOnError: true, trust: false, maxExpand: 200, maxSize: 20 });
+      katex.render(tex, node, options(display));
       if (display) {
-        node.tabIndex = 0;
         node.setAttribute("role", "math");
         node.setAttribute("aria-label", tex);
+        long.push([node, tex]);
       }
     }
+    long.forEach(([node, tex]) => fit(node, tex)); // after all are set, so that the page is laid out once
   }
 
   // ------------------------------------------------------------ tables
@@ -147,45 +175,67 @@
     if (!data.nodes.length) return;
     const known = new Map(data.nodes.map((n) => [n.id, n]));
     const select = el("select", {}, ...data.nodes.map((n) => el("option", { value: n.id }, n.id)));
-    const picture = svg("svg", { viewBox: "0 0 760 420", role: "group", "aria-label": "Neighbours of the chosen paper" });
-    const words = el("p", { className: "zoo-count" });
+    const picture = svg("svg", { role: "group", "aria-label": "Neighbours of the chosen paper" });
+    const words = el("ul", { className: "zoo-reasons" });
     words.setAttribute("aria-live", "polite");
     const open = el("a", {}, "Open its page");
     box.append(el("label", {}, "Paper ", select), " ", open, picture, words);
     const degree = (id) => data.edges.filter((e) => e.s === id || e.t === id).length;
     const wanted = new URLSearchParams(location.search).get("paper");
+    const width = (name) => 7.4 * name.length + 18;
 
     function show(id, write = true) {
       const edges = data.edges.filter((e) => e.s === id || e.t === id);
-      const others = [...new Set(edges.map((e) => (e.s === id ? e.t : e.s)))];
-      picture.replaceChildren();
-      const place = new Map([[id, [380, 210]]]);
-      others.forEach((o, i) => {
-        const angle = (2 * Math.PI * i) / others.length - Math.PI / 2 + (others.length === 2 ? Math.PI / 2 : 0);
-        place.set(o, [380 + 285 * Math.cos(angle), 210 + 165 * Math.sin(angle)]);
-      });
-      for (const e of edges) {
-        const [a, b] = [place.get(e.s), place.get(e.t)];
-        picture.append(svg("line", { x1: a[0], y1: a[1], x2: b[0], y2: b[1] }));
-      }
-      const drawn = new Set();
+      const labels = new Map();
       for (const e of edges) {
         const other = e.s === id ? e.t : e.s;
-        if (drawn.has(other)) continue;
-        drawn.add(other);
-        const [x, y] = place.get(other);
-        const label = svg("text", { x: 380 + 0.56 * (x - 380), y: 210 + 0.56 * (y - 210), "text-anchor": "middle", class: "edge-label" });
-        label.textContent = e.s === id ? e.r : `← ${e.r}`;
-        picture.append(label);
+        labels.set(other, [...(labels.get(other) || []), e.s === id ? e.r : `← ${e.r}`]);
+      }
+      const others = [...labels.keys()];
+      // Two columns around the middle; a narrow page has one column below it. Sizes are pixels, so that letters keep theirs.
+      const across = Math.min(box.clientWidth || 720, 860), narrow = across < 640, step = 42;
+      const place = new Map();
+      if (narrow) {
+        place.set(id, [width(id) / 2 + 2, 20]);
+        others.forEach((o, i) => place.set(o, [30 + width(o) / 2, 76 + step * i]));
+      } else {
+        const half = Math.ceil(others.length / 2), rows = Math.max(half, 1);
+        place.set(id, [across / 2, (step * rows) / 2 + 6]);
+        others.forEach((o, i) => {
+          const left = i < half, k = left ? i : i - half, n = left ? half : others.length - half;
+          place.set(o, [left ? width(o) / 2 + 2 : across - width(o) / 2 - 2, 6 + step * (k + 0.5 + (rows - n) / 2)]);
+        });
+      }
+      const height = 26 + Math.max(...[...place.values()].map((p) => p[1]));
+      picture.setAttribute("viewBox", `0 0 ${across} ${height}`);
+      picture.style.height = `${height}px`;
+      picture.replaceChildren();
+      const [cx, cy] = place.get(id);
+      for (const o of others) {
+        const [x, y] = place.get(o), left = x < cx;
+        const said = svg("text", { class: "edge-label" });
+        said.textContent = labels.get(o).join(", ");
+        if (narrow) {
+          picture.append(svg("path", { d: `M14 34V${y}H30` }));
+          said.setAttribute("x", 30 + width(o) + 6);
+          said.setAttribute("y", y + 4);
+        } else {
+          const edge = left ? width(o) + 2 : across - width(o) - 2;
+          const from = cx + ((left ? -1 : 1) * width(id)) / 2;
+          picture.append(svg("path", { d: `M${from} ${cy}C${(from + edge) / 2} ${cy} ${(from + edge) / 2} ${y} ${edge} ${y}` }));
+          said.setAttribute("x", left ? edge + 6 : edge - 6);
+          said.setAttribute("y", y - 5);
+          said.setAttribute("text-anchor", left ? "start" : "end");
+        }
+        picture.append(said);
       }
       for (const [name, [x, y]] of place) {
-        const width = 8 * name.length + 16;
         const group = svg("g", { role: "button", tabindex: "0", class: name === id ? "centre" : "" });
         group.setAttribute("aria-label", name === id ? `${name}, in the middle` : `Go to ${name}`);
         const text = svg("text", { x, y: y + 4, "text-anchor": "middle" });
         text.textContent = name;
-        group.append(svg("rect", { x: x - width / 2, y: y - 14, width, height: 28, rx: 6 }), text);
-        const go = () => (name === id ? (location.href = `${box.dataset.root}/../${known.get(id).url}`.replace("/./", "/")) : show(name));
+        group.append(svg("rect", { x: x - width(name) / 2, y: y - 14, width: width(name), height: 28, rx: 6 }), text);
+        const go = () => (name === id ? (location.href = open.href) : show(name));
         group.addEventListener("click", go);
         group.addEventListener("keydown", (event) => {
           if (event.key !== "Enter" && event.key !== " ") return;
@@ -197,13 +247,14 @@
       }
       select.value = id;
       open.href = `../${known.get(id).url}`;
-      if (document.querySelector('link[rel="canonical"]') === null && location.protocol === "file:") open.href += "index.html";
-      words.textContent = edges.map((e) => `${e.s} ${e.r} ${e.t}: ${e.why}`).join(". ");
+      if (location.protocol === "file:") open.href += "index.html";
+      words.replaceChildren(...edges.map((e) => el("li", {}, `${e.s} ${e.r} ${e.t}: ${e.why}`)));
       if (write) history.replaceState(history.state, "", `?paper=${encodeURIComponent(id)}${location.hash}`);
     }
     select.addEventListener("change", () => show(select.value));
     box.classList.add("live");
     show(known.has(wanted) ? wanted : data.nodes.reduce((a, b) => (degree(b.id) > degree(a.id) ? b : a)).id, false);
+    addEventListener("resize", () => show(select.value, false));
   }
 
   // ------------------------------------------------------------ small experiments
@@ -310,7 +361,7 @@
     document.querySelectorAll(".zoo-compare").forEach(compare);
     math();
     const scrolls = () => {
-      for (const node of document.querySelectorAll(".md-typeset__scrollwrap, .md-typeset pre > code, .tabbed-labels")) {
+      for (const node of document.querySelectorAll(".md-typeset__scrollwrap, .md-typeset pre > code, .tabbed-labels, .zoo-wide, details > table, .doc-signature pre")) {
         if (node.scrollWidth > node.clientWidth) node.tabIndex = 0;
       }
     };

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from zoo.registry.schema import Claim, ClaimRecord, Method, Paper
+from zoo.registry.schema import Claim, ClaimRecord, Evidence, Method, Paper, ParityRecord
 from zoo.site.context import Site
-from zoo.site.text import attr, code, inline, plain, table
+from zoo.site.text import attr, brief, code, inline, path, plain, spread, table
 
 STATUSES = ("reproduced", "partly", "refuted", "not run")
 
@@ -21,19 +21,19 @@ def reported(claim: Claim | ClaimRecord) -> str:
     found = claim.reported
     if found is None:
         return ""
-    value = "" if found.value is None else f"**{plain(found.value)}{plain(' ' + found.unit) if found.unit else ''}**: "
+    value = "" if found.value is None else f"**{plain(found.value)}{' ' + plain(found.unit) if found.unit else ''}**: "
     return f"{value}{inline(found.setting, cell=True)} ({inline(found.source, cell=True)})"
 
 
 def _figure(value: Any) -> str:
     if isinstance(value, dict) and {"mean", "std"} <= set(value):
-        return f"{value['mean']:g} ± {value['std']:g}"
+        return spread(value["mean"], value["std"])
     if isinstance(value, dict):
         return ", ".join(f"{k}: {_figure(v)}" for k, v in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_figure(v) for v in value)
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return brief(value)
     return str(value)
 
 
@@ -42,26 +42,32 @@ def measured(record: ClaimRecord) -> str:
     return "<br>".join(f"{plain(name.replace('_', ' '))}: {plain(_figure(v))}" for name, v in record.measured.items())
 
 
+def parity_of(found: Evidence, method: str) -> list[ParityRecord]:
+    """Recorded errors of one method, against each of its oracles, largest share of the tolerance first."""
+    records = [r for r in found.parity.values() if r.method == method]
+    return sorted(records, key=lambda r: -r.error / (r.tolerance or 1))
+
+
 def evidence_section(site: Site, paper: Paper, methods: list[Method], here: str) -> str:
     """Parity of each method and every claim, run or not."""
     found, link = site.evidence(paper.id), site.linker(here)
     rows = []
     for method in methods:
-        record = found.parity.get(method.id)
-        if record is not None:
+        records = parity_of(found, method.id)
+        for record in records:
             rows.append([
-                code(method.id), inline(record.oracle, cell=True), code(f"{record.error:.2g}"), code(f"{record.tolerance:.2g}"),
-                str(record.date), code(record.test),
+                code(method.id), f"{inline(record.oracle, cell=True)}<br>{path(record.test)}", code(f"{record.error:.2g}"),
+                code(f"{record.tolerance:.2g}"), str(record.date),
             ])  # fmt: skip
-        elif method.parity is not None:
+        if not records and method.parity is not None:
             rows.append([
-                code(method.id), inline(method.parity.oracle, cell=True), "held by the test, not recorded",
-                code(f"{method.parity.tolerance:.2g}"), "–", code(method.parity.test),
+                code(method.id), f"{inline(method.parity.oracle, cell=True)}<br>{path(method.parity.test)}",
+                "held by the test, not recorded", code(f"{method.parity.tolerance:.2g}"), "–",
             ])  # fmt: skip
-        else:
-            rows.append([code(method.id), "none", "not run", "–", "–", "–"])
+        elif not records:
+            rows.append([code(method.id), "none", "not run", "–", "–"])
     out = "### Parity {data-search-exclude}\n\nThe implementation against an oracle that shares no code with it.\n\n"
-    out += table(["Method", "Oracle", "Largest error", "Tolerance", "Date", "Test"], rows)
+    out += table(["Method", "Oracle and test", "Largest error", "Tolerance", "Date"], rows)
     out += "\n### Claims {data-search-exclude}\n\n"
     if not paper.claims:
         return out + "No claim of this paper is written down yet.\n"
@@ -72,8 +78,8 @@ def _claim(site: Site, paper: Paper, claim: Claim, link: Any) -> str:
     record = site.evidence(paper.id).claims.get(claim.id)
     status = record.status if record else "not run"
     lines = [
-        f"#### {plain(claim.id.replace('_', ' '))} {status_chip(status)} {{data-search-exclude}}\n",
-        inline(claim.statement, link) + "\n",
+        f"#### {plain(claim.id.replace('_', ' '))} {{#claim-{claim.id} data-search-exclude}}\n",
+        f"{status_chip(status)} {inline(claim.statement, link)}\n",
     ]
     facts: list[tuple[str, str]] = []
     if text := reported(claim):

@@ -39,31 +39,42 @@ def figures(site: Site, paper: str) -> str:
 
 
 def overlays(site: Site, category: str) -> str:
-    """All curves of a category that share their axes, over one another; and the cubes side by side."""
+    """All curves of a category that share their axes, over one another; equal cubes once, with all who share them."""
     groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-    cubes = []
+    cubes: dict[str, tuple[dict[str, Any], list[str]]] = {}
     for paper in site.in_category(category):
         for method in site.reg.methods_of.get(paper, ()):
             for data in site.curves.get(method, {}).get("figures", ()):
                 if data["type"] == "cube":
-                    cubes.append(svg.cube(data["shared"], title=f"{method}: {data['title']}", description=method))
-                elif group := data.get("group"):
-                    groups.setdefault(group, []).append((method, data))
+                    cubes.setdefault(str(data["shared"]), (data, []))[1].append(method)
+                elif group := data.get("group") or (data.get("levels") and category == "optimizers" and data["title"]):
+                    groups.setdefault(group.partition(":")[0], []).append((method, data))
     out = []
     for group, members in groups.items():
         if len(members) < 2:
             continue
-        lines = []
-        for method, data in members:
-            first = data["lines"][0]
-            lines.append(svg.Line(label=method, x=first["x"], y=first["y"]))
+        lines = [svg.Line(label=m, x=d["lines"][0]["x"], y=d["lines"][0]["y"]) for m, d in members]
+        data = members[0][1]
+        out.append(f"### {group[:1].upper()}{group[1:]}\n")
         for start in range(0, len(lines), 8):  # eight colours
-            part = lines[start : start + 8]
-            data = members[0][1]
-            out.append(svg.plot(part, title=group, x_label=data["x_label"], y_label=data["y_label"]) + "\n")
+            out.append(
+                svg.plot(
+                    lines[start : start + 8], title=group, x_label=data["x_label"], y_label=data["y_label"],
+                    levels=data.get("levels", ()), marks=bool(data.get("levels")),
+                ) + "\n"
+            )  # fmt: skip
     if cubes:
+        drawn = "".join(
+            svg.cube(
+                d["shared"],
+                title=f"{', '.join(names)}: {d['title']}",
+                description=d["description"],
+                caption=", ".join(names),
+            )
+            for d, names in cubes.values()
+        )
         out.append(
             "Which elements of a feature map share statistics with the marked one, found by changing one element at a "
-            'time in training mode:\n\n<div class="zoo-cubes">' + "".join(cubes) + "</div>\n"
+            f'time in training mode:\n\n<div class="zoo-cubes">{drawn}</div>\n'
         )
     return "\n".join(out)

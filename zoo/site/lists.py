@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from zoo.registry.schema import Method
-from zoo.site.checkpoints import HEADERS, model_rows, pin_state
+from zoo.site.checkpoints import HEADERS, model_rows
 from zoo.site.context import TITLES, Site, to
 from zoo.site.evidence import counts, status_chip
-from zoo.site.figures import overlays
 from zoo.site.text import code, front, inline, number, plain, table
-
-#: What one sentence says about choosing within a category; the comparison table holds the rest.
-HINTS = {
-    "normalization": "Small or varying batches: a norm without the batch axis (`group_norm`, `layer_norm`). Large fixed batches: `batch_norm`. "
-    "Style and generation: `instance_norm`, `positional_norm`.",
-    "noisy_labels": "Start with a robust loss (`gce`, `sce`, `derivative_manipulation`): no extra data, no extra network. "
-    "Known noise rates: loss correction. A clean set: reweighting by meta-learning. Heavy noise and compute to spare: two networks.",
-    "optimizers": "Layer-wise adaptive ones (`lars`, `lamb`, `lans`) are for very large batches; on small ones plain AdamW or SGD is hard to beat.",
-    "activations": "Coordinates in, signals out: `siren`. Images: `frelu` looks at a neighbourhood and costs a depthwise convolution.",
-    "pooling": "Fine-grained classes and little spatial structure left: covariance pooling. Inputs of many sizes: `spatial_pyramid_pooling`.",
-    "losses": "Calibration first: `label_smoothing`. It is no cure for wrong labels.",
-}  # fmt: skip
 
 
 def _weights(site: Site, paper: str) -> str:
@@ -114,89 +100,37 @@ def grid(headers: list[str], rows: list[list[str]], *, facets: list[str], noun: 
     return f'<div class="zoo-grid" data-facets="{",".join(facets)}" data-noun="{noun}" markdown="block">\n\n{table(headers, rows)}\n</div>\n'
 
 
-def category_page(site: Site, category: str) -> str:
-    """Comparison table, figures and a hint on choosing."""
-    here, names = f"{category}/index.md", site.in_category(category)
-    link = site.linker(here)
-    years = [site.reg.raw.papers[p]["year"] for p in names]
-    span = str(min(years)) if min(years) == max(years) else f"{min(years)} to {max(years)}"
-    rows = [
-        [f"[{plain(site.paper(p).title)}]({to(here, site.path_of(p))}) {code(p)}", str(site.paper(p).year),
-         inline(site.paper(p).summary, link, cell=True), _weights(site, p), status_chip(site.status(p))]
-        for p in names
-    ]  # fmt: skip
-    out = [
-        front(title=TITLES[category], search={"boost": 0.3}),
-        f"# {TITLES[category]}\n\n{len(names)} paper{'s' if len(names) != 1 else ''}, {span}.\n",
-        table(["Paper", "Year", "What it does", "Weights", "Claims"], rows),
-    ]
-    if hint := HINTS.get(category):
-        out.append(f'!!! tip "Which one"\n\n    {inline(hint, link)}\n')
-    if drawn := overlays(site, category):
-        out.append(f"## Side by side\n\n{drawn}")
-    out.append(f"## Methods\n\n{_comparison(site, category, here)}")
-    return "\n".join(out)
-
-
-def _comparison(site: Site, category: str, here: str) -> str:
-    """Facts about each implementation, read off the registry and the sources."""
-    by_kind: dict[str, list[Method]] = {}
-    for p in site.in_category(category):
-        for method in site.methods_of(p):
-            by_kind.setdefault(method.kind, []).append(method)
-    out = []
-    for kind, methods in by_kind.items():
-        rows = []
-        for m in methods:
-            parity = site.evidence(m.paper).parity.get(m.id)
-            error = code(f"{parity.error:.1g}") if parity else ("by test" if m.parity else "not run")
-            rows.append([
-                f"[{code(m.id)}]({to(here, site.path_of(m.paper))})", m.backing,
-                code(", ".join(_parameters(site, m)) or "none"), ", ".join(code(n) for n in m.needs) or "–",
-                m.faithful_to.replace("_", " "), error,
-            ])  # fmt: skip
-        head = ["Method", "From", "Parameters", "Needs", "Follows", "Parity error"]
-        out.append(f"### Kind {code(kind)}\n\n{table(head, rows)}")
-    return "\n".join(out)
-
-
-def _parameters(site: Site, method: Method) -> list[str]:
-    parameters = site.parameters(method.target) or {}
-    return [
-        f"{k}={method.defaults.get(k, v)}"
-        for k, v in parameters.items()
-        if v != "required" and k not in ("device", "dtype")
-    ]
-
-
 def models_page(site: Site) -> str:
-    """All models with what is known about each, and what is not."""
+    """All models, a row a set of weights, with what is known about each, and what is not."""
     here = "models/index.md"
     rows = []
     for name in site.models:
-        resolved, model = site.reg.lock["models"].get(name, {}), site.reg.model(name)
-        own = [*model.checkpoints.hub, *model.checkpoints.bundled]
-        tags = [site.reg.lock["timm"].get(t, {}) for t in model.checkpoints.timm]
-        top1 = [
-            f"{m.value:g}{m.unit} ({plain(m.dataset)})" for c in own for m in c.metrics if m.name in ("top-1", "top1")
-        ]
-        data = [c.trained_on for c in own]
-        licences = dict.fromkeys([c.licence for c in own] + [t.get("licence") or "unknown" for t in tags])
-        hubs = dict.fromkeys([c.repo or "bundled" for c in own] + [t.get("hub_id") or "unknown" for t in tags])
-        pins = [pin_state(t) for t in tags] + ["pinned" if c.sha256 else "unpinned" for c in own]
+        resolved = site.reg.lock["models"].get(name, {})
         papers = ", ".join(f"[{plain(p)}]({to(here, site.path_of(p))})" for p in site.reg.papers_of_model[name])
-        rows.append([
-            f"[{code(name)}]({name}.md)", papers, number(resolved.get("params")), number(resolved.get("macs")),
-            "<br>".join(top1) or "unknown", inline("; ".join(data), cell=True) or "see the tags",
-            ", ".join(map(plain, licences)) or "none", ", ".join(map(plain, hubs)) or "none", "<br>".join(pins) or "no weights",
-        ])  # fmt: skip
+        unknown = [number(resolved.get(f)) for f in ("params", "macs")]
+        found = model_rows(site, name) or [["none", "–", "–", *unknown, "–", "–", "none", "no weights"]]
+        for row in found:
+            values = dict(zip(HEADERS, row, strict=True))
+            rows.append([
+                f"[{code(name)}]({name}.md)", papers, *(values[c] for c in ("Params", "MACs", "Top-1", "Data", "Licence", "Weights")),
+                _pin_word(values["Bytes"]),
+            ])  # fmt: skip
     head = ["Model", "Papers", "Params", "MACs", "Top-1", "Data", "Licence", "Hub", "Bytes"]
     return (
         front(title="Models", search={"boost": 0.3}, hide=["navigation", "toc"])
-        + "# Models\n\nA model is a backbone with the methods of some papers in it. Params and MACs come from the lock file; "
-        "what was not resolved says *unknown*, and weights whose bytes are not fixed say *unpinned*.\n\n"
-        + grid(head, rows, facets=["Licence"], noun="models")
+        + "# Models\n\nA model is a backbone with the methods of some papers in it; a row is one set of its weights. Params and MACs come "
+        "from the lock file, top-1 is ImageNet-1k in percent at the input size behind it, data are those that the weights' own name states. "
+        "What was not resolved says *unknown*; weights whose bytes are not fixed by commit and SHA-256 say *unpinned*.\n\n"
+        + grid(head, rows, facets=["Model", "Licence", "Bytes"], noun="weights")
         + "\nAny timm architecture takes methods too: [swap a norm](../guide/swap-a-norm.md).\n"
+    )
+
+
+def _pin_word(state: str) -> str:
+    return (
+        state.partition(":")[0]
+        if state.startswith("pinned")
+        else ("commit only" if state.startswith("commit") else state)
     )
 
 
@@ -217,7 +151,7 @@ def model_page(site: Site, name: str) -> str:
         ["Parameters", number(resolved.get("params"))],
         ["MACs", number(resolved.get("macs"))],
         ["Activations", number(resolved.get("activations"))],
-        ["Input", code(resolved["input"]) if resolved.get("input") else "unknown"],
+        ["Input", " × ".join(map(str, resolved["input"])) if resolved.get("input") else "unknown"],
         ["Recipe", code(model.recipe) if model.recipe else "none"],
     ]
     out = [front(title=name), f"# {plain(name)}\n", inline(model.summary or "", link) + "\n"]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zoo.site import boards, dumps, explore, lists
+from zoo.site.category import category_page
 from zoo.site.compare import compare_pages
 from zoo.site.context import TITLES, Site
 from zoo.site.paper import paper_page
@@ -48,7 +49,7 @@ def pages(site: Site) -> dict[str, str]:
         "tags.md": explore.tags(site),
     }
     out |= {path: make(site) for _, path, make in _optional(site)}
-    out |= {f"{c}/index.md": lists.category_page(site, c) for c in site.categories}
+    out |= {f"{c}/index.md": category_page(site, c) for c in site.categories}
     out |= {site.path_of(p): paper_page(site, p) for p in site.papers}
     out |= {f"models/{m}.md": lists.model_page(site, m) for m in site.models}
     out |= compare_pages(site)

@@ -53,6 +53,7 @@ def plot(
     description: str = "",
     identity: str = "",
     levels: Sequence[Sequence[Sequence[float]]] = (),
+    marks: bool = False,
 ) -> str:
     """A line plot as one ``<figure>``; empty when there is nothing finite to draw.
 
@@ -63,6 +64,7 @@ def plot(
         description: the text alternative; by default start, end and extremes of every line.
         identity: ``id`` of the figure, for scripts.
         levels: polylines in the background: level curves, a grid.
+        marks: a dot at the start of the first line and at the end of each.
     """
     xs, ys = _finite(lines)
     if not xs:
@@ -96,6 +98,9 @@ def plot(
         parts.append('<path class="lv" d="M' + "L".join(f"{px(x):.1f} {py(y):.1f}" for x, y in loop) + '"/>')
     for i, line in enumerate(lines):
         parts += [f'<path class="l c{i % 8}{" d" if line.dash else ""}" d="{d}"/>' for d in _paths(line, px, py)]
+        if marks:
+            ends = [(line.x[-1], line.y[-1]), *([(line.x[0], line.y[0])] if i == 0 else [])]
+            parts += [f'<circle class="e c{i % 8}" cx="{px(x):.1f}" cy="{py(y):.1f}" r="3.5"/>' for x, y in ends]
     legend = "".join(
         f'<span class="k"><svg viewBox="0 0 24 8" aria-hidden="true"><path class="l c{i % 8}{" d" if line.dash else ""}" '
         f'd="M0 4H24"/></svg>{attr(line.label)}</span>'
@@ -152,6 +157,62 @@ def bars(rows: Sequence[tuple[str, float]], *, title: str, unit: str = "") -> st
     )
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """One bar of a benchmark: ours by the reference's, and what was aimed at."""
+
+    label: str
+    ratio: float
+    target: float | None
+
+
+def ratios(rows: Sequence[Ratio], *, title: str) -> str:
+    """Bars of ratios with a line at 1 and a tick at each target; met and missed differ by colour and by word."""
+    if not rows:
+        return ""
+    width, left, right = 720, 290, 110
+    top = max(1.0, *(r.ratio for r in rows), *(r.target for r in rows if r.target is not None))
+
+    def px(value: float) -> float:
+        return left + (width - left - right) * value / top
+
+    bottom = 24 + 22 * len(rows)
+    parts = []
+    for tick in _ticks(0, top):
+        parts.append(f'<line class="g" x1="{px(tick):.1f}" y1="4" x2="{px(tick):.1f}" y2="{bottom - 16}"/>')
+        parts.append(f'<text x="{px(tick):.1f}" y="{bottom}" text-anchor="middle">{short(tick)}</text>')
+    parts.append(f'<line class="a" x1="{px(1):.1f}" y1="4" x2="{px(1):.1f}" y2="{bottom - 16}"/>')
+    for i, row in enumerate(rows):
+        y = 8 + 22 * i
+        missed = row.target is not None and row.ratio > row.target
+        kind = "none" if row.target is None else "bad" if missed else "good"
+        parts.append(
+            f'<text x="{left - 8}" y="{y + 7}" dy=".32em" text-anchor="end">{attr(_cut(row.label, 46))}</text>'
+        )
+        parts.append(f'<rect class="f {kind}" x="{left}" y="{y}" width="{px(row.ratio) - left:.1f}" height="14"/>')
+        if row.target is not None:
+            parts.append(
+                f'<line class="t" x1="{px(row.target):.1f}" y1="{y - 3}" x2="{px(row.target):.1f}" y2="{y + 17}"/>'
+            )
+        word = f"{_three(row.ratio)}, missed" if missed else _three(row.ratio)
+        parts.append(f'<text x="{width - right + 14}" y="{y + 7}" dy=".32em">{word}</text>')
+    said = "; ".join(
+        f"{r.label} {_three(r.ratio)}" + ("" if r.target is None else f", target {short(r.target)}") for r in rows
+    )
+    return (
+        f'<figure class="zoo-plot zoo-wide"><svg viewBox="0 0 {width} {bottom + 6}" role="img" aria-label="{attr(title)}">'
+        f"<title>{attr(title)}</title><desc>{attr(said)}</desc>{''.join(parts)}</svg></figure>"
+    )
+
+
+def _three(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
 # --------------------------------------------------------------------------- the axes cube
 
 
@@ -160,7 +221,9 @@ def _project(n: float, c: float, s: float) -> tuple[float, float]:
     return 14 + 22 * s + 15 * n, 78 + 22 * c - 13 * n
 
 
-def cube(shared: Sequence[Sequence[Sequence[float]]], *, title: str, description: str, identity: str = "") -> str:
+def cube(
+    shared: Sequence[Sequence[Sequence[float]]], *, title: str, description: str, identity: str = "", caption: str = ""
+) -> str:
     """The feature map (N, C, positions) as a cube of cells; those that share statistics with the marked element are filled.
 
     Args:
@@ -168,6 +231,7 @@ def cube(shared: Sequence[Sequence[Sequence[float]]], *, title: str, description
         title: the accessible name.
         description: the text alternative.
         identity: ``id`` of the figure, for scripts.
+        caption: shown below (default: the description).
     """
     samples, channels, positions = len(shared), len(shared[0]), len(shared[0][0])
     faces = []
@@ -189,7 +253,7 @@ def cube(shared: Sequence[Sequence[Sequence[float]]], *, title: str, description
     return (
         f'<figure class="zoo-cube"{figure_id}><svg viewBox="0 0 {width + 40} {height}" role="img" aria-label="{attr(title)}">'
         f"<title>{attr(title)}</title><desc>{attr(description)}</desc>{''.join(faces)}{labels}</svg>"
-        f"<figcaption>{attr(description)}</figcaption></figure>"
+        f"<figcaption>{attr(caption or description)}</figcaption></figure>"
     )
 
 

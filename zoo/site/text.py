@@ -8,6 +8,7 @@ second line, after Markdown has been parsed.
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +28,9 @@ _DISPLAY = re.compile(r"^\$\$[ ]*\n?(.+?)\n?[ ]*\$\$[ ]*([.,;]?)[ ]*$", re.DOTAL
 _LINK = re.compile(r"\]\(\s*(?![#/.]|https?://|[\w./-]+\.md)", re.IGNORECASE)
 _PAGE = re.compile(r"\]\((?:[\w./-]*/)?([a-z0-9_]+)\.md(?=[)#])")
 _REFERENCE = re.compile(r"^(\s{0,3})\[([^\]]+)\]:", re.MULTILINE)
-_PLAIN = re.compile(r"([\\`*_\[\]#!|{}<>&$~^:+=-])")
+#: Characters that may be markup; between letters or digits some of them never are.
+_PLAIN = re.compile(r"([\\`*\[\]|{}<>&$~^]|(?<![A-Za-z0-9])[_#!:+=-]|[_#!:+=-](?![A-Za-z0-9]))")
+_SIMPLE_CODE = re.compile(r"[^`|<>&\\{}$#:\s](?:[^`|<>&\\{}$\n]*[^`|<>&\\{}$:\s])?")
 
 
 def attr(text: Any) -> str:
@@ -45,7 +48,24 @@ def code(text: Any) -> str:
     literal = " ".join(str(text).split())
     if not literal:
         return ""
+    if _SIMPLE_CODE.fullmatch(literal) and ":::" not in literal:
+        return f"`{literal}`"
     return f"<code>{''.join(c if c.isalnum() or c in ' .,' else f'&#{ord(c)};' for c in literal)}</code>"
+
+
+def path(text: Any) -> str:
+    """A code span of a path or a dotted name that may break after its separators, for narrow columns."""
+    return (
+        f"<code>{re.sub(r'(::|[/._])(?=[A-Za-z0-9])', lambda m: m[1] + '<wbr>', attr(' '.join(str(text).split())))}</code>".replace(
+            "_", "&#95;"
+        )
+        .replace("*", "&#42;")
+        .replace("|", "&#124;")
+        .replace("`", "&#96;")
+        .replace("$", "&#36;")
+        .replace("{", "&#123;")
+        .replace("[", "&#91;")
+    )
 
 
 def _pages(text: str, link: Linker | None) -> str:
@@ -98,6 +118,11 @@ def equation(tex: str) -> str:
     ):  # columns without an environment, as some TeX engines take them
         tex = f"\\begin{{aligned}}\n{tex}\n\\end{{aligned}}"
     return f'<div class="arithmatex zoo-eq" data-search-exclude>\\[{html.escape(tex, quote=False)}\\]</div>'
+
+
+def equations(text: str) -> list[str]:
+    """The display equations of some notes."""
+    return [equation(m[1] + m[2]) for m in _DISPLAY.finditer(text)]
 
 
 def notes(text: str, link: Linker | None = None) -> str:
@@ -200,6 +225,28 @@ def number(value: float | int | None, digits: int = 3) -> str:
         if abs(value) >= size:
             return f"{value / size:.{digits}g} {unit}"
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def brief(value: float) -> str:
+    """Four significant digits, no exponent for what is read easily without: ``0.0285``, ``96.67``, ``1.2e-07``, ``1437``."""
+    if value == 0:
+        return "0"
+    if value == int(value) and abs(value) < 1e7:
+        return str(int(value))
+    shown = f"{value:.4g}"
+    if "e" not in shown:
+        return shown
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.2g}".replace("e-0", "e-").replace("e+0", "e")
+
+
+def spread(mean: float, deviation: float) -> str:
+    """Mean and deviation with as many places as the deviation has a use for: ``93.9 ± 3.6``."""
+    if not deviation:
+        return f"{brief(mean)} ± 0"
+    places = max(0, 1 - math.floor(math.log10(abs(deviation))))
+    if places > 5:
+        return f"{brief(mean)} ± {deviation:.1g}"
+    return f"{mean:.{places}f} ± {deviation:.{places}f}"
 
 
 def indent(text: str, by: int = 4) -> str:
