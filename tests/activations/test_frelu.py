@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from zoo.activations import _funnel
 from zoo.activations.frelu import FReLU
 
 
@@ -108,3 +109,97 @@ def test_bad_arguments(bad):
 def test_bad_input(shape):
     with pytest.raises(ValueError, match="received"):
         FReLU(4)(torch.randn(shape))
+
+
+@pytest.mark.parametrize("part", [1, 70, 10**6])
+def test_parts_of_the_batch_do_not_show(monkeypatch, part):
+    """Statistics are joined over parts; one sample, several with a rest, and the whole batch at a time agree."""
+    monkeypatch.setattr(_funnel, "PART", part)  # a sample has 70 values
+    layer = layer_of()
+    x = (3 + torch.randn(5, 5, 2, 7, dtype=torch.float64)).requires_grad_()  # a mean far from 0 shows a bad variance
+    y, expected = layer(x), plain(x, layer, training=True)
+    weight = torch.randn_like(y)
+    leaves = [x, *layer.parameters()]
+    got = torch.autograd.grad((y * weight).sum(), leaves)
+    want = torch.autograd.grad((expected * weight).sum(), leaves)
+    assert max(float((a - b).detach().abs().max()) for a, b in zip((y, *got), (expected, *want), strict=True)) < 1e-11
+
+
+@pytest.mark.parametrize("momentum", [0.3, None])
+@pytest.mark.parametrize("bias", [True, False])
+def test_running_statistics_are_batch_norms(momentum, bias):
+    layer = FReLU(4, bias=bias, momentum=momentum).double()
+    if bias:
+        torch.nn.init.uniform_(layer.windows[0].bias)
+    twin = copy.deepcopy(layer)
+    for seed in range(3):
+        x = torch.randn(3, 4, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        layer(x)
+        twin.norms[0](twin.windows[0](x))
+    for name, value in twin.norms[0].named_buffers():
+        torch.testing.assert_close(dict(layer.norms[0].named_buffers())[name], value, rtol=0, atol=1e-14)
+
+
+def test_ties_halve_the_gradient():
+    x = torch.zeros(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    layer = FReLU(3).double()  # constant input, shift 0: the funnel is 0 everywhere, as x is
+    y = layer(x)
+    y.backward(torch.randn_like(y))
+    z = x.detach().clone().requires_grad_()
+    twin = copy.deepcopy(layer)
+    torch.maximum(z, twin.norms[0](twin.windows[0](z))).backward(torch.ones_like(y))
+    x.grad = None
+    layer(x).backward(torch.ones_like(y))
+    torch.testing.assert_close(x.grad, z.grad)
+
+
+def test_second_derivatives():
+    layer = layer_of(bias=False)
+    x = torch.randn(3, 5, 4, 4, dtype=torch.float64, requires_grad=True)
+    penalties = []
+    for y in (layer(x), plain(x, layer, training=True)):
+        (g,) = torch.autograd.grad((y**2).sum(), x, create_graph=True)
+        penalties.append(torch.autograd.grad((g**2).sum(), [x, layer.windows[0].weight]))
+    for a, b in zip(*penalties, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_registered_operators():
+    """Fake kernels, schema and autograd registration, as torch itself checks them."""
+    given = (torch.randn(2, 3, 4, 5), torch.randn(3, 1, 3, 3), torch.rand(3), torch.rand(3), 1e-5)
+    given = tuple(t.requires_grad_() if isinstance(t, torch.Tensor) else t for t in given)
+    torch.library.opcheck(_funnel.funnel, given)
+
+
+def test_half_precision_keeps_statistics_wide():
+    layer = FReLU(3)
+    x = 100 + torch.randn(64, 3, 8, 8)
+    low = layer(x.bfloat16())
+    assert low.dtype == torch.bfloat16
+    assert layer.norms[0].running_var.isfinite().all()
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(layer(x), copy.deepcopy(layer)(x), rtol=0, atol=0)
+
+
+def test_trains_under_checkpointing():
+    from torch.utils.checkpoint import checkpoint
+
+    grads = []
+    for wrap in (lambda f, x: f(x), lambda f, x: checkpoint(f, x, use_reentrant=False)):
+        torch.manual_seed(0)
+        layer, x = FReLU(3), torch.randn(2, 3, 4, 4, requires_grad=True)
+        wrap(layer, x).square().sum().backward()
+        grads.append([x.grad, *(p.grad for p in layer.parameters())])
+    for a, b in zip(*grads, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_frozen_window_and_input():
+    """Gradients that nobody asks for are not missed, and those asked for do not change."""
+    layer = layer_of(bias=False)
+    x = torch.randn(2, 5, 4, 4, dtype=torch.float64)
+    want = torch.autograd.grad(plain(x, layer, training=True).square().sum(), list(layer.norms[0].parameters()))
+    layer.windows.requires_grad_(False)
+    layer(x).square().sum().backward()
+    assert layer.windows[0].weight.grad is None
+    torch.testing.assert_close([p.grad for p in layer.norms[0].parameters()], list(want))

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.activations._funnel import funnel
+
 
 class FReLU(nn.Module):
     r"""FReLU: each value competes with a learned summary of its own window.
@@ -19,7 +21,9 @@ class FReLU(nn.Module):
     column, each with its own BatchNorm: ``T = BN(K_{1 x k} * x) + BN(K_{k x 1} * x)``.
 
     In evaluation the BatchNorm is folded into the window, so that the layer costs one depthwise convolution and one
-    maximum; gradients still reach every parameter.
+    maximum; gradients still reach every parameter. In training on the CPU the plain form is one operator that keeps
+    its input alone for the way back and computes the window's response again there; its second derivatives are
+    autograd's. Elsewhere, and in the light form, autograd sees convolution, BatchNorm and maximum.
 
     Args:
         num_channels: C of the input ``(N, C, H, W)``.
@@ -88,7 +92,40 @@ class FReLU(nn.Module):
                 f"frelu was made for (N, {self.num_channels}, H, W), received {tuple(x.shape)}: "
                 "it looks at neighbours in two spatial directions, so that tokens and vectors have no funnel"
             )
+        if self.training and x.device.type == "cpu" and self._is_one_operator(x):
+            return self._fused(x)
         return torch.maximum(x, self.funnel(x).to(x.dtype))
+
+    def _is_one_operator(self, x: Tensor) -> bool:
+        """The plain form with its own BatchNorm and more than one value a channel (one is an error BatchNorm words)."""
+        norm = self.norms[0]
+        return (
+            not self.light
+            and type(norm) is nn.BatchNorm2d
+            and norm.training
+            and norm.affine
+            and x.shape[0] * x.shape[2] * x.shape[3] > 1
+        )
+
+    def _fused(self, x: Tensor) -> Tensor:
+        """One operator, then what BatchNorm does to its running statistics."""
+        window, norm = self._pairs()[0]
+        y, mean, var = funnel(x, window.weight, norm.weight, norm.bias, norm.eps)
+        if norm.track_running_stats and norm.running_mean is not None and norm.running_var is not None:
+            with torch.no_grad():
+                assert norm.num_batches_tracked is not None
+                norm.num_batches_tracked.add_(1)
+                count = norm.num_batches_tracked.to(mean.dtype)
+                rate = count.reciprocal() if norm.momentum is None else norm.momentum
+                n = x.numel() // x.shape[1]
+                if window.bias is not None:  # BatchNorm takes it out of y, its mean does not
+                    mean = mean + window.bias
+                norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), rate)
+                norm.running_var.lerp_((var * (n / (n - 1))).to(norm.running_var.dtype), rate)
+        if window.bias is not None:
+            # Its gradient is zero, not missing: it stays a part of the graph, as optimizers and DDP expect.
+            y = y + 0 * window.bias.to(y.dtype).view(-1, 1, 1)
+        return y
 
     def extra_repr(self) -> str:
         return f"{self.num_channels}, kernel_size={self.kernel_size}, light={self.light}"
