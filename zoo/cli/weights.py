@@ -77,12 +77,12 @@ def verify(
 def _replay(name: str, tag: str | None, source: Any) -> float:
     import zoo
     from zoo.hub.download import fetch
-    from zoo.hub.vectors import replay
+    from zoo.hub.vectors import file_in, replay
 
     if source.repo is None:
         raise WeightsError(f"{source.label} is bundled; test vectors come with published repositories")
     model = zoo.create(name, pretrained=tag or True)
-    return float(replay(model, fetch(source.sibling("test/vectors.safetensors")), label=source.label))
+    return float(replay(model, fetch(source.sibling(file_in(source.repo))), label=source.label))
 
 
 def forget(name: Model, tag: Tag = None) -> None:
@@ -148,6 +148,7 @@ def publish(
     tag: Tag = None,
     dry_run: Annotated[bool, typer.Option(help="Show what would be sent, send nothing.")] = True,
     folder: Annotated[Path | None, typer.Option(help="Keep the prepared files here.")] = None,
+    collections: Annotated[bool, typer.Option(help="Also put paper and model into a collection, one a paper.")] = True,
     endpoint: Endpoint = None,
 ) -> None:
     """Publish a model's weights: safetensors, configuration, card and test vectors in one commit. Dry run by default."""
@@ -155,7 +156,8 @@ def publish(
 
     import zoo
     from zoo.hub.card import Facts
-    from zoo.hub.publish import prepare, push
+    from zoo.hub.publish import collect, prepare, push
+    from zoo.hub.publish import collections as collections_of
     from zoo.registry.cite import bibtex
     from zoo.registry.lookup import registry
 
@@ -181,6 +183,9 @@ def publish(
     with tempfile.TemporaryDirectory() as temporary:
         bundle = prepare(model, facts, to, folder or Path(temporary))
         say(str(bundle))
+        wanted = collections_of(facts, to) if collections else []
+        for collection in wanted:
+            say(f"  {collection}")
         if dry_run:
             say((bundle.folder / "README.md").read_text(encoding="utf-8"))
             say("dry run: nothing was sent; --no-dry-run publishes", "yellow")
@@ -188,6 +193,8 @@ def publish(
         source = push(bundle, endpoint=endpoint)
         say(f"published {source.repo} at {source.commit}", "green")
         say(f"for registry.yaml: commit: {source.commit}, sha256: {source.sha256}, size: {source.size}")
+        for collection in wanted:
+            say(f"in collection {collect(collection.title, collection.namespace, collection.items, endpoint=endpoint)}")
 
 
 def _commit() -> str:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import HubError, IntegrityError, WeightsError
-from zoo.hub import settings
+from zoo.hub import settings, vectors
 from zoo.hub.card import Facts, render
 from zoo.hub.source import Source
 
 if TYPE_CHECKING:
     from torch import nn
 
-WEIGHTS, CONFIG, CARD, VECTORS = "model.safetensors", "config.json", "README.md", "test/vectors.safetensors"
+WEIGHTS, CONFIG, CARD, VECTORS = "model.safetensors", "config.json", "README.md", vectors.FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,18 @@ class Bundle:
         return "\n".join([f"{self.repo} (from {self.folder})", *sizes, f"  sha256 of {WEIGHTS}: {self.sha256}"])
 
 
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A collection of the Hub and what belongs into it: ``("paper", arxiv id)`` or ``("model", repo)``."""
+
+    title: str
+    namespace: str
+    items: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        return f"collection {self.title!r} of {self.namespace}: " + ", ".join(f"{kind} {i}" for kind, i in self.items)
+
+
 def prepare(model: nn.Module, facts: Facts, repo: str, folder: Path) -> Bundle:
     """Write weights, config, card and test vectors into ``folder``. Nothing is sent.
 
@@ -46,8 +58,6 @@ def prepare(model: nn.Module, facts: Facts, repo: str, folder: Path) -> Bundle:
         WeightsError: said to be plain timm, but the keys or the output say otherwise; no input size declared.
     """
     from safetensors.torch import save
-
-    from zoo.hub import vectors
 
     Source(facts.name, facts.checkpoint.tag, repo, WEIGHTS)  # refuses a bad name before anything is written
     card = render(facts, repo)
@@ -102,8 +112,6 @@ def _config(model: nn.Module, facts: Facts) -> dict[str, Any]:
 def _check_plain(facts: Facts, config: dict[str, Any], state: dict[str, Any], known: dict[str, Any]) -> None:
     import timm
 
-    from zoo.hub.vectors import replay
-
     plain = timm.create_model(
         str(facts.architecture), num_classes=config["num_classes"], **config.get("model_args", {})
     )
@@ -113,7 +121,7 @@ def _check_plain(facts: Facts, config: dict[str, Any], state: dict[str, Any], kn
         raise WeightsError(
             f"{facts.name} is not plain timm {facts.architecture}: {str(error).splitlines()[0]} ..."
         ) from None
-    replay(plain, known, label=f"timm's {facts.architecture} with the weights of {facts.name}")
+    vectors.replay(plain, known, label=f"timm's {facts.architecture} with the weights of {facts.name}")
 
 
 def push(
@@ -144,9 +152,7 @@ def push(
         head = api.model_info(bundle.repo).sha
         done = api.create_commit(bundle.repo, operations, commit_message=message, parent_commit=head)
     except (httpx.HTTPError, OSError, ValueError) as error:
-        text = str(error).splitlines()[0][:300]
-        text = text.replace(token, "***") if token else text
-        raise HubError(f"publishing {bundle.repo} failed: {type(error).__name__}: {text}") from None
+        raise HubError(f"publishing {bundle.repo} failed: {_text_of(error, token)}") from None
     source = Source(bundle.repo.partition("/")[2], "", bundle.repo, WEIGHTS)
     known = transport.declared(source, done.oid, hub, token)
     if known.sha256 != bundle.sha256:
@@ -154,6 +160,15 @@ def push(
             f"{bundle.repo} at {done.oid[:12]}: the Hub declares sha256 {known.sha256}, {bundle.sha256} was sent"
         )
     return Source(source.name, "", bundle.repo, WEIGHTS, done.oid, bundle.sha256, bundle.size)
+
+
+def collections(facts: Facts, repo: str) -> list[Collection]:
+    """One collection a paper, in the namespace of ``repo``: the paper (where it has an arXiv id) and the model."""
+    namespace = repo.partition("/")[0]
+    return [
+        Collection(p.title[:59], namespace, ((("paper", p.arxiv),) if p.arxiv else ()) + (("model", repo),))
+        for p in facts.papers
+    ]
 
 
 def collect(
@@ -164,12 +179,28 @@ def collect(
     endpoint: str | None = None,
     token: str | None = None,
 ) -> str:
-    """One collection a paper: the paper (``("paper", arxiv id)``) and its models (``("model", repo)``); returns its slug."""
+    """Put the paper (``("paper", arxiv id)``) and its models (``("model", repo)``) into a collection; returns its slug.
+
+    What is there already stays: the same call twice changes nothing.
+
+    Raises:
+        HubError: refused or unreachable.
+    """
     from huggingface_hub import HfApi
+    from huggingface_hub.utils import httpx
 
     token = token or settings.token()
     api = HfApi(endpoint=settings.endpoint(endpoint), token=token or False)
-    slug = api.create_collection(title, namespace=namespace, exists_ok=True).slug
-    for kind, identity in items:
-        api.add_collection_item(slug, identity, kind, exists_ok=True)  # type: ignore[arg-type]
+    try:
+        slug = api.create_collection(title, namespace=namespace, exists_ok=True).slug
+        for kind, identity in items:
+            api.add_collection_item(slug, identity, kind, exists_ok=True)  # type: ignore[arg-type]
+    except (httpx.HTTPError, OSError, ValueError) as error:
+        raise HubError(f"collection {title!r} of {namespace}: {_text_of(error, token)}") from None
     return str(slug)
+
+
+def _text_of(error: Exception, token: str | None) -> str:
+    """First line of an error without the token."""
+    text = (str(error).splitlines() or [""])[0][:300]
+    return f"{type(error).__name__}: {text.replace(token, '***') if token else text}"

@@ -8,17 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from zoo.errors import IntegrityError, WeightsError
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 RTOL, ATOL = 1e-3, 1e-4
+#: Where a published repository keeps its vectors; timm's own small test models keep theirs under another name.
+FILE, TIMMS_FILE = "test/vectors.safetensors", "test/rand_tensors.safetensors"
+
+
+def file_in(repo: str) -> str:
+    """Path of the test vectors inside a repository of the Hub."""
+    return TIMMS_FILE if repo.startswith("timm/") else FILE
 
 
 def make(model: nn.Module, size: tuple[int, ...], seed: int = 0, count: int = 2) -> dict[str, Tensor]:
     """Vectors of ``model`` for seeded normal input of ``size`` ``(C, H, W)``; the model's mode is kept."""
+    import torch
+
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(count, *size, generator=generator)
     return {"input": x, "output": _run(model, x)}
@@ -79,6 +89,8 @@ def replay(
 
 
 def _run(model: nn.Module, x: Tensor) -> Tensor:
+    import torch
+
     training = model.training
     try:
         with torch.no_grad():
