@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.claims import Outcome
+from zoo.claims.data import MissingData
 from zoo.errors import UnknownName, ZooError
 from zoo.registry.files import write_atomic
 from zoo.registry.lookup import registry
@@ -95,7 +96,11 @@ def reproduce(
         if on_start:
             on_start(paper, item)
         started = time.perf_counter()
-        outcome = load_check(item.check)(tuple(seeds))
+        try:
+            outcome = load_check(item.check)(tuple(seeds))
+        except MissingData as error:
+            results.append(Ran(paper, item, None, str(error)))
+            continue
         if not isinstance(outcome, Outcome):
             raise ZooError(f"claim check {item.check} returned {type(outcome).__name__}, an Outcome is needed")
         record = ClaimRecord(

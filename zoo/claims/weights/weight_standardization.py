@@ -9,6 +9,7 @@ from torch import nn
 
 from zoo.claims import Outcome, mean_and_spread, verdict
 from zoo.claims.data import digits
+from zoo.claims.normalization import _cifar
 from zoo.claims.normalization._nets import cnn
 from zoo.claims.train import accuracy, fit
 from zoo.weights.weight_standardization import WSConv2d
@@ -35,4 +36,17 @@ def helps_group_norm(seeds: Sequence[int]) -> Outcome:
             "momentum 0.9, batch 32, 4 epochs"
         ),
         tolerance="lower training loss, averaged over the run, in every seed, and higher mean accuracy",
+    )
+
+
+def cifar10_group_norm(seeds: Sequence[int]) -> Outcome:
+    """On CIFAR-10: group norm with standardised weights against group norm alone and BN."""
+    found = _cifar.runs(("bn", "bn_2", "gn", "ws_gn"), seeds)
+    mean = _cifar.means(found)
+    above = all(b > a for a, b in zip(found["gn"], found["ws_gn"], strict=True))
+    return Outcome(
+        status=verdict(above, mean["ws_gn"] >= mean["bn"]),
+        measured=_cifar.measured(found),
+        setting=_cifar.SETTING + "; GN with 8 groups, independent of either batch",
+        tolerance="WS+GN above GN in every seed; on average at least where BN is with its full batch",
     )
