@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder with train/<class>/* and test/<class>/*")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--noise", nargs="+", choices=tuple(NOISE), default=tuple(NOISE))
     parser.add_argument(
         "--runs", type=Path, default=Path("runs/cifar10_noisy.json"), help="where finished runs are kept"
     )
@@ -94,7 +95,7 @@ def main() -> None:
     if kept.get("recipe_digest") != digest:
         kept = {"recipe_digest": digest, "runs": []}
     for seed in arguments.seeds:
-        for noise in NOISE:
+        for noise in arguments.noise:
             for method in arguments.methods:
                 if any((r["method"], r["noise"], r["seed"]) == (method, noise, seed) for r in kept["runs"]):
                     continue
