@@ -236,3 +236,13 @@ def test_bad_input():
     with pytest.raises(ValueError, match="memory >= 1"):
         babi.BabiDataset(1, memory=0)
     assert Story().examples() == []
+
+
+def test_shared_vocabulary_covers_every_task():
+    assert list(babi.WORDS) == sorted(set(babi.WORDS))
+    for task in babi.TASKS:
+        data = babi.BabiDataset(task, questions=60, seed=3, vocabulary=babi.WORDS)
+        assert data.vocabulary["a"] == 1
+        assert int(data.answers.max()) <= len(babi.WORDS)
+    with pytest.raises(ValueError, match="lacks 18 words of task 1: bathroom"):
+        babi.BabiDataset(1, questions=60, vocabulary=["back"])

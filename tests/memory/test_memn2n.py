@@ -25,7 +25,7 @@ def loop(model: MemN2N, stories: torch.Tensor, questions: torch.Tensor) -> torch
     for story, question in zip(stories, questions, strict=True):
 
         def sentence(table, words):
-            weight = position_encoding(len(words), table.embedding_dim, "official").to(table.weight)
+            weight = position_encoding(len(words), table.embedding_dim, "official", torch.float64)
             return sum(table.weight[w] * weight[j] for j, w in enumerate(words) if w)
 
         def memory(k, story=story, sentence=sentence):
@@ -104,9 +104,9 @@ def test_linear_start_has_no_softmax():
     model.linear = True
     plain = model(stories, questions)
     assert not torch.allclose(soft, plain)
-    m, c = (model._sentences(t, stories) + (stories != 0).any(-1, keepdim=True) * s[:5]
-            for t, s in zip(model.tables, model.times, strict=True))  # fmt: skip
-    u = model._sentences(model.tables[0], questions)
+    weights = [t.weight for t in model.tables]
+    m, c = model._sentences(weights, stories, list(model.times))
+    (u,) = model._sentences(weights[:1], questions)
     u = u + ((u[:, None] * m).sum(-1, keepdim=True) * c).sum(1)
     torch.testing.assert_close(plain, u @ model.tables[1].weight.T)
 

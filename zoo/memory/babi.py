@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from zoo.memory import _babi_logic as logic
 from zoo.memory import _babi_world as world
 from zoo.memory._babi_story import Example, Story, parse
+from zoo.memory._babi_words import WORDS as WORDS
 
 TASKS: dict[int, tuple[str, Callable[[Random], Story]]] = {
     1: ("single supporting fact", lambda rng: world.where_is_actor(rng, 1)),
@@ -85,7 +86,7 @@ def majority(train: Sequence[Example], test: Sequence[Example]) -> float:
 class BabiDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """One task as tensors: ``(story, question, answer)`` of word indices.
 
-    The vocabulary is that of training and test split together, sorted, from 1; 0 pads. The story is ``(memory, J)``, most
+    The vocabulary is that of training and test split together, sorted, from 1, unless one is given; 0 pads. The story is ``(memory, J)``, most
     recent sentence first; the question ``(J,)``; the answer a number. Test stories share no example with training.
 
     Args:
@@ -95,9 +96,11 @@ class BabiDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
         seed: of both splits.
         memory: sentences that are kept.
         examples: ``(train, test)`` to use in place of generated ones, as from :func:`read`.
+        vocabulary: words in the order of their indices from 1, as :data:`WORDS`, which covers the generators of all
+            tasks; default: the words of the data.
 
     Raises:
-        ValueError: an unknown task, fewer than one question or slot.
+        ValueError: an unknown task, fewer than one question or slot, or a word that ``vocabulary`` lacks.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class BabiDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
         seed: int = 0,
         memory: int = 50,
         examples: tuple[Sequence[Example], Sequence[Example]] | None = None,
+        vocabulary: Sequence[str] | None = None,
     ) -> None:
         if questions < 1 or memory < 1:
             raise ValueError(f"babi needs questions >= 1 and memory >= 1, received {questions} and {memory}")
@@ -117,8 +121,12 @@ class BabiDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
         self.examples = list(examples[0 if train else 1])
         both = [*examples[0], *examples[1]]
         texts = {text for e in both for text in (*e.statements, e.question)}
-        vocabulary = {w for text in texts for w in words(text)} | {e.answer.lower() for e in both}
-        self.vocabulary = {word: i for i, word in enumerate(sorted(vocabulary), 1)}
+        found = {w for text in texts for w in words(text)} | {e.answer.lower() for e in both}
+        self.vocabulary = {word: i for i, word in enumerate(sorted(found) if vocabulary is None else vocabulary, 1)}
+        if missing := sorted(found - self.vocabulary.keys()):
+            raise ValueError(
+                f"babi: the vocabulary lacks {len(missing)} words of task {task}: {', '.join(missing[:8])}"
+            )
         self.words = max(len(words(text)) for text in texts)
         self.memory = memory
         encoded = {text: self._encode(text) for text in texts}

@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+Form = Literal["paper", "official", "bag"]
 
-def position_encoding(words: int, dim: int, form: Literal["paper", "official"] = "paper") -> Tensor:
+
+def position_factors(
+    words: int, dim: int, form: Form, dtype: torch.dtype = torch.float32, device: torch.device | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""The position encoding in its factors: :math:`l_{jk} = \alpha_j + \beta_j \kappa_k`, ``(J,), (J,), (d,)``.
+
+    Both encodings have rank two. Two weighted sums of word vectors therefore replace the ``(B, M, J, d)`` product of all
+    word vectors with their weights.
+    """
+    j, k = (torch.arange(1, n + 1, dtype=dtype, device=device) for n in (words, dim))
+    if form == "paper":
+        return 1 - j / words, 2 * j / words - 1, k / dim
+    if form == "official":
+        return torch.ones_like(j), 4 * (j - (words + 1) / 2) / (dim * words), k - (dim + 1) / 2
+    return torch.ones_like(j), torch.zeros_like(j), torch.zeros_like(k)
+
+
+def position_encoding(words: int, dim: int, form: Form = "paper", dtype: torch.dtype = torch.float32) -> Tensor:
     r"""Weight of word j (1..J) in component k (1..d) of a sentence's vector, ``(J, d)``.
 
     ``paper``: :math:`(1 - j/J) - (k/d)(1 - 2j/J)`, mean 1/2. ``official``: :math:`1 + 4 (k - \frac{d+1}2)
     (j - \frac{J+1}2) / (dJ)`, mean 1. Nearly the same shape on another scale, so learning rates do not carry over.
+    ``bag``: 1 everywhere.
     """
-    j = torch.arange(1, words + 1).unsqueeze(1)
-    k = torch.arange(1, dim + 1).unsqueeze(0)
-    if form == "paper":
-        return (1 - j / words) - (k / dim) * (1 - 2 * j / words)
-    return 1 + 4 * (k - (dim + 1) / 2) * (j - (words + 1) / 2) / (dim * words)
+    alpha, beta, kappa = position_factors(words, dim, form, dtype)
+    return alpha[:, None] + beta[:, None] * kappa
+
+
+def wide(x: Tensor) -> torch.dtype:
+    """The type of ``x``, float32 at least."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _weighted(table: Tensor, words: Tensor, weights: Tensor) -> Tensor:
+    """Sum of the rows of ``table`` that ``words`` ``(N, J)`` names, times ``weights`` ``(J,)``; word 0 counts nothing."""
+    each = weights.expand(words.shape).contiguous()
+    return F.embedding_bag(words, table, mode="sum", per_sample_weights=each, padding_idx=0)
 
 
 class MemN2N(nn.Module):
@@ -61,7 +90,7 @@ class MemN2N(nn.Module):
         hops: int = 3,
         memory: int = 50,
         tying: Literal["adjacent", "layerwise"] = "adjacent",
-        encoding: Literal["paper", "official", "bag"] = "official",
+        encoding: Form = "official",
         temporal: bool = True,
         noise: float = 0.1,
     ) -> None:
@@ -74,7 +103,8 @@ class MemN2N(nn.Module):
             )
         if not 0 <= noise < 1:
             raise ValueError(f"memn2n needs 0 <= noise < 1, received {noise}")
-        self.hops, self.memory, self.tying, self.encoding, self.noise = hops, memory, tying, encoding, noise
+        self.dim, self.hops, self.memory, self.tying = dim, hops, memory, tying
+        self.encoding, self.noise = encoding, noise
         self.linear = False
         tables = hops + 1 if tying == "adjacent" else 2
         self.tables = nn.ModuleList(nn.Embedding(vocabulary, dim, padding_idx=0) for _ in range(tables))
@@ -94,14 +124,23 @@ class MemN2N(nn.Module):
                 with torch.no_grad():
                     module.weight[0].zero_()
 
-    def _sentences(self, table: nn.Module, words: Tensor) -> Tensor:
-        """``(..., J) -> (..., d)``."""
-        vectors = table(words)
-        if self.encoding == "bag":
-            return vectors.sum(-2)
-        form: Literal["paper", "official"] = "paper" if self.encoding == "paper" else "official"
-        weights = position_encoding(words.shape[-1], vectors.shape[-1], form).to(vectors)
-        return (vectors * weights).sum(-2)
+    def _sentences(self, tables: Sequence[Tensor], words: Tensor, times: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
+        """Vectors of sentences by each table ``(V, d)``: ``(..., J) -> (..., d)`` a table, all tables in one look-up.
+
+        With ``times``, ``(memory, d)`` a table, sentence i of ``(B, M', J)`` gets T(i) besides, as a word of weight 1.
+        """
+        rows, joined = words.flatten(0, -2), torch.cat(list(tables), 1)
+        factors = position_factors(words.shape[-1], self.dim, self.encoding, wide(joined), words.device)
+        alpha, beta, kappa = (f.to(joined) for f in factors)
+        everything, table = rows, joined
+        if times:
+            time = (self._slots(words) + len(joined)).masked_fill(~(words != 0).any(-1), 0)
+            everything, table = torch.cat([rows, time.view(-1, 1)], 1), torch.cat([joined, torch.cat(list(times), 1)])
+            alpha = F.pad(alpha, (0, 1), value=1.0)
+        found = _weighted(table, everything, alpha)
+        if self.encoding != "bag":
+            found = found + _weighted(joined, rows, beta) * kappa.repeat(len(tables))
+        return found.view(*words.shape[:-1], len(tables), self.dim).unbind(-2)
 
     def _slots(self, stories: Tensor) -> Tensor:
         """The time index of every sentence ``(B, M')``, jittered in training by inserted empty slots."""
@@ -114,17 +153,20 @@ class MemN2N(nn.Module):
     def forward(self, stories: Tensor, questions: Tensor) -> Tensor:
         if stories.dim() != 3 or not 1 <= stories.shape[1] <= self.memory:
             raise ValueError(f"memn2n reads stories (B, 1 to {self.memory}, J), received {tuple(stories.shape)}")
-        filled = (stories != 0).any(-1, keepdim=True)
-        slots = self._slots(stories)
-        embedded = [self._sentences(table, stories) for table in self.tables]
-        if len(self.times):
-            embedded = [e + filled * time[slots] for e, time in zip(embedded, self.times, strict=True)]
+        tables = [table.get_parameter("weight") for table in self.tables]
+        embedded = self._sentences(tables, stories, list(self.times))
         adjacent = self.tying == "adjacent"
-        u = self._sentences(self.tables[0] if adjacent else self.question, questions)
+        (u,) = self._sentences([tables[0] if adjacent else self.question.weight], questions)
         for hop in range(self.hops):
             m, c = (embedded[hop], embedded[hop + 1]) if adjacent else (embedded[0], embedded[1])
             score = torch.einsum("bd,bmd->bm", u, m)
             p = score if self.linear else score.softmax(1)
             o = torch.einsum("bm,bmd->bd", p, c)
             u = (u if adjacent else self.transition(u)) + o
-        return nn.functional.linear(u, self.tables[-1].get_parameter("weight")) if adjacent else self.answer(u)
+        return F.linear(u, tables[-1]) if adjacent else self.answer(u)
+
+    def example_inputs(self) -> tuple[Tensor, Tensor]:
+        """An empty story in full memory and an empty question of eight words, on the device of the parameters."""
+        device = self.tables[0].get_parameter("weight").device
+        blank = torch.zeros(1, self.memory, 8, dtype=torch.int64, device=device)
+        return blank, blank[:, 0]
