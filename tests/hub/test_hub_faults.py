@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -146,6 +147,17 @@ def test_always_cut_without_progress_gives_up(hub, pinned, tmp_path):
     with pytest.raises(HubError, match="broke off at 0 of"):
         fetch(pinned)
     assert time.perf_counter() - start < 5
+    assert nothing_left(tmp_path)
+
+
+def test_cut_every_time_ends_although_each_try_brings_some(hub, pinned, monkeypatch, tmp_path):
+    from zoo.hub import transport
+
+    monkeypatch.setattr(transport.time, "sleep", lambda _: None)
+    hub.fault("cut", "GET")  # half of what is left, then the line is dead
+    with pytest.raises(HubError, match=r"broke off at \d+ of \d+ bytes"):
+        fetch(pinned)
+    assert len(hub.requests("GET")) < 40
     assert nothing_left(tmp_path)
 
 
@@ -356,3 +368,13 @@ def test_unsound_part_of_a_killed_process_is_thrown_away(hub, pinned, tiny, tmp_
     blobs.mkdir(parents=True)
     (blobs / f"{pinned.sha256}.zoo-part").write_bytes(b"x" * 1000)
     assert fetch(pinned).read_bytes() == tiny
+
+
+def test_the_guide_names_tests_that_exist():
+    """Every row of the table of faults in the guide points at tests of this folder."""
+    here = Path(__file__).parent
+    guide = (here.parents[1] / "docs" / "guide" / "security.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_hub_\w+\.py)::(test_\w+)`", guide)
+    assert len(named) > 25
+    for file, test in named:
+        assert f"\ndef {test}(" in (here / file).read_text(encoding="utf-8"), (file, test)
