@@ -38,7 +38,8 @@ def test_meta_gradient(parity, normalize):
     got = task.meta_gradient(x, y, losses, meta, 0.5)
     weights = list(task.weight_net.parameters())
     expected = torch.autograd.grad(clean_loss(task, x, y, meta, 0.5), weights)
-    error = max((a - b).abs().max() for a, b in zip(got, expected, strict=True))
+    apart = task.meta_gradient(x, y, losses.detach(), meta, 0.5)  # with a virtual pass of its own
+    error = max((a - b).abs().max() for a, b in zip((*got, *apart), (*expected, *expected), strict=True))
     bias, h = weights[-1], 1e-5
     values = []
     for sign in (1, -1):
@@ -52,12 +53,46 @@ def test_meta_gradient(parity, normalize):
 
 
 def test_constant_weights_are_scaled_cross_entropy():
-    task = MetaWeightNet(nn.Linear(5, 3), meta_lr=0.0, meta_weight_decay=0.0)
+    task = MetaWeightNet(nn.Linear(5, 3), meta_lr=0.0, meta_weight_decay=0.0, normalize=False)
     nn.init.zeros_(task.weight_net[2].weight)
     nn.init.zeros_(task.weight_net[2].bias)
     x, y, meta = data(torch.float32)
     loss = task(x, y, meta_batch=meta, lr=0.1)["loss"]
     assert torch.allclose(loss, 0.5 * F.cross_entropy(task.trainable_module(x), y))
+
+
+class Noisy(nn.Module):
+    """BatchNorm and dropout, so that a second pass with other masks, or one that moves the statistics, shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(5, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 3))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_shared_and_separate_pass_agree(monkeypatch):
+    """One pass for virtual and real step, or one each: the same masks, statistics, weights and gradients."""
+    torch.manual_seed(3)
+    task = MetaWeightNet(Noisy().double(), hidden=8, meta_lr=0.1).double()
+    twin = copy.deepcopy(task)
+    twin.trainable_module.shares_batch = True
+    x, y, meta = data()
+    for seed in range(3):
+        found = []
+        for one in (task, twin):
+            torch.manual_seed(seed)
+            out = one(x, y, meta_batch=meta, lr=0.5)
+            one.zero_grad()
+            out["loss"].backward()
+            found.append((out["loss"].detach(), torch.rand(()), *(p.grad for p in one.trainable_module.parameters())))
+        assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(*found, strict=True))
+        states = (task.state_dict(), twin.state_dict())
+        assert all(torch.allclose(states[0][k], v, atol=1e-12) for k, v in states[1].items() if "extra" not in k)
+    torch.manual_seed(2)
+    assert not torch.equal(found[0][1], torch.rand(())), "the next step would draw the same masks"
+    assert int(task.trainable_module.layers[1].num_batches_tracked) == 3
 
 
 def test_state_holds_net_and_optimizer():

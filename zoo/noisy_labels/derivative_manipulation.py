@@ -16,22 +16,28 @@ _X, _V = np.polynomial.legendre.leggauss(48)
 _NODES, _WEIGHTS = ((_X + 1) / 2).tolist(), (_V / 2).tolist()  # Gauss-Legendre on [0, 1]
 
 
+def _power(p: Tensor, lam: float) -> Tensor:
+    """``p ** lam``; the exponents of the paper without a general power, which costs as much as the softmax."""
+    if lam == 1:
+        return p
+    return p.sqrt() if lam == 0.5 else p.square() if lam == 2 else p.pow(lam)
+
+
 def emphasis(margin: Tensor, beta: float, lam: float) -> Tensor:
     r"""The weight :math:`w = \exp(\beta p^\lambda (1 - p))` at :math:`p = \sigma(-m)`, from the margin ``m``.
 
     Both probabilities come from the margin, so that neither is a difference of nearly equal numbers.
     """
-    power = torch.sigmoid(-margin).pow(lam) if lam != 1 else torch.sigmoid(-margin)
-    return torch.exp(beta * power * torch.sigmoid(margin))
+    return torch.exp(beta * _power(torch.sigmoid(-margin), lam) * torch.sigmoid(margin))
 
 
 def _parts(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """``log(p_j / (1 - p_y))``, ``(N, K)`` with -inf at the label, and the margin ``logsumexp of the others - z_y``."""
+    """``p_j / (1 - p_y)``, ``(N, K)`` with 0 at the label, and the margin ``logsumexp of the others - z_y``, ``(N,)``."""
     column = target.unsqueeze(1)
     masked = logits.scatter(1, column, -torch.inf)
-    share = masked.log_softmax(1)
-    largest, where = masked.max(1, keepdim=True)
-    return share, (largest - share.gather(1, where) - logits.gather(1, column)).squeeze(1)
+    share = masked.softmax(1)
+    # The largest share is at least 1 / (K - 1), so that its logarithm is exact to rounding.
+    return share, (masked.amax(1) - share.amax(1).log()) - logits.gather(1, column).squeeze(1)
 
 
 def _value(margin: Tensor, beta: float, lam: float) -> Tensor:
@@ -66,7 +72,7 @@ class _Manipulated(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *unused: Any) -> tuple[Tensor, None, None]:
         _, target, share, weight = ctx.saved_tensors
-        others = (share.exp() * tangent).sum(1)
+        others = (share * tangent).sum(1)
         return 0.5 * weight * (others - tangent.gather(1, target.unsqueeze(1)).squeeze(1)), None, None
 
     @staticmethod
@@ -76,7 +82,7 @@ class _Manipulated(torch.autograd.Function):
             share, margin = _parts(logits, target)
             weight = emphasis(margin, ctx.beta, ctx.lam)
         pull = 0.5 * (grad * weight).unsqueeze(1)
-        return (share.exp() * pull).scatter(1, target.unsqueeze(1), -pull), None, None, None
+        return (share * pull).scatter_(1, target.unsqueeze(1), -pull), None, None, None
 
 
 def derivative_manipulation(logits: Tensor, target: Tensor, beta: float = 8.0, lam: float = 0.5) -> Tensor:
@@ -100,7 +106,9 @@ def derivative_manipulation(logits: Tensor, target: Tensor, beta: float = 8.0, l
         ``(N,)``.
     """
     if torch.compiler.is_compiling():  # dynamo takes no Function with forward mode; the compiler fuses this form
-        margin = _parts(logits, target)[1]
+        column = target.unsqueeze(1)
+        others = logits.scatter(1, column, -torch.inf).logsumexp(1)
+        margin = others - logits.gather(1, column).squeeze(1)
         fixed = margin.detach()
         return _value(fixed, beta, lam) + 0.5 * emphasis(fixed, beta, lam) * (margin - fixed)
     return _Manipulated.apply(logits, target, beta, lam)[0]

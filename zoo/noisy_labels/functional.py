@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 
 import torch
+import torch.autograd.forward_ad as forward_mode
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -33,6 +34,35 @@ def call(model: nn.Module, params: Params, input: Tensor) -> Tensor:
 def per_sample(model: nn.Module, params: Params, input: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of every sample at ``params``, ``(N,)``."""
     return F.cross_entropy(wide(call(model, params, input)), target, reduction="none")
+
+
+def alone(model: nn.Module) -> bool:
+    """Whether the network's own pass sees the whole batch at full precision, so that a method may differentiate it twice.
+
+    A network that several processes share gathers gradients in ``backward()`` only, and autocast rounds what a look-ahead
+    needs: then methods take a pass of their own, by :func:`call`.
+    """
+    shared = isinstance(model, nn.parallel.DistributedDataParallel) or getattr(model, "shares_batch", False)
+    device = next(model.parameters()).device.type
+    return not shared and not torch.is_autocast_enabled(device)
+
+
+def gradient(model: nn.Module, params: Params, input: Tensor, target: Tensor, weights: Tensor | None = None) -> Params:
+    """The gradient at ``params`` of the mean loss, or of the sum weighted by ``weights`` ``(N,)``."""
+    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+    losses = per_sample(model, leaves, input, target)
+    total = losses.mean() if weights is None else (weights * losses).sum()
+    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, found, strict=True))
+
+
+def slope(model: nn.Module, params: Params, direction: Params, input: Tensor, target: Tensor) -> Tensor:
+    """The derivative of every sample's loss at ``params`` along ``direction``, ``(N,)``: one forward-mode pass, no graph."""
+    with torch.no_grad(), forward_mode.dual_level():
+        dual = {name: forward_mode.make_dual(p.detach(), direction[name]) for name, p in params.items()}
+        tangent = forward_mode.unpack_dual(per_sample(model, dual, input, target)).tangent
+    # A loss that does not depend on the parameters has no tangent.
+    return torch.zeros_like(target, dtype=next(iter(params.values())).dtype) if tangent is None else tangent
 
 
 @contextlib.contextmanager

@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import grad, jvp
 
 from zoo.noisy_labels.base import Algorithm, wide
-from zoo.noisy_labels.functional import differentiable, parameters_of, per_sample, same_randomness
+from zoo.noisy_labels.functional import differentiable, gradient, parameters_of, same_randomness, slope
 
 
 def agreement(model: nn.Module, input: Tensor, target: Tensor, meta_batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -23,8 +22,8 @@ def agreement(model: nn.Module, input: Tensor, target: Tensor, meta_batch: tuple
     params = parameters_of(model)
     clean, labels = meta_batch
     with differentiable(input.device):
-        direction = grad(lambda p: per_sample(model, p, clean, labels).mean())(params)
-        return jvp(lambda p: per_sample(model, p, input, target), (params,), (direction,))[1].detach()
+        direction = gradient(model, params, clean, labels)
+        return slope(model, params, direction, input, target)
 
 
 class LearningToReweight(Algorithm):

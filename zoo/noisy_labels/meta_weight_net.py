@@ -7,10 +7,17 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import grad, jvp
 
 from zoo.noisy_labels.base import Algorithm, wide
-from zoo.noisy_labels.functional import differentiable, parameters_of, per_sample, same_randomness
+from zoo.noisy_labels.functional import (
+    alone,
+    differentiable,
+    gradient,
+    parameters_of,
+    per_sample,
+    same_randomness,
+    slope,
+)
 
 
 class WeightNet(nn.Sequential):
@@ -31,7 +38,8 @@ class MetaWeightNet(Algorithm):
               \frac{\partial V(\ell_i; \Theta)}{\partial \Theta}, \qquad
               u_i = \langle \nabla L_{meta}(\hat\theta), \nabla \ell_i(\theta) \rangle
 
-    All ``u`` come from one forward-mode pass, so that no second derivative is ever built. The weight net has its own
+    All ``u`` come from one forward-mode pass, so that no second derivative is ever built; the pass of the real step also gives
+    the virtual one. The weight net has its own
     Adam, which steps inside ``forward`` (in training mode) and is part of the state dict.
 
     Args:
@@ -39,7 +47,8 @@ class MetaWeightNet(Algorithm):
         hidden: width of V (paper: 100).
         meta_lr: of V's Adam (authors' code: 1e-3).
         meta_weight_decay: authors' code: 1e-4.
-        normalize: divide the weights by their sum (paper) instead of N (authors' later script).
+        normalize: divide the weights by their sum (paper) instead of N (authors' later script). Without it, every weight
+            rises while all samples help alike at the start of training, until V's sigmoid is flat and it learns nothing more.
         num_samples: size of the training set, for :meth:`suspects`.
 
     ``forward(input, target, meta_batch, lr, index=None)``; ``lr`` is the network's learning rate of this step.
@@ -56,7 +65,7 @@ class MetaWeightNet(Algorithm):
         hidden: int = 100,
         meta_lr: float = 1e-3,
         meta_weight_decay: float = 1e-4,
-        normalize: bool = False,
+        normalize: bool = True,
         num_samples: int | None = None,
     ) -> None:
         super().__init__(model, num_samples)
@@ -75,22 +84,35 @@ class MetaWeightNet(Algorithm):
         v = self.weight_net(losses)
         return v / (v.sum().clamp_min(1e-12) if self.normalize else len(v))
 
+    def learn(self, gradients: tuple[Tensor, ...]) -> None:
+        """One step of V's own optimizer."""
+        for p, g in zip(self.weight_net.parameters(), gradients, strict=True):
+            p.grad = g
+        self.meta_optimizer.step()
+        self.meta_optimizer.zero_grad(set_to_none=True)
+
     def meta_gradient(
         self, input: Tensor, target: Tensor, losses: Tensor, meta_batch: tuple[Tensor, Tensor], lr: float
     ) -> tuple[Tensor, ...]:
         """The gradient of the clean loss after the virtual step with respect to V's parameters."""
         model, (clean, labels) = self.trainable_module, meta_batch
         params = parameters_of(model)
-        fixed = losses.detach()
-        weights = self.weigh(fixed)
+        weights = self.weigh(losses.detach())
+        fixed = weights.detach()
         with differentiable(input.device):
             with same_randomness(input.device):
-                step = grad(lambda p: (weights.detach() * per_sample(model, p, input, target)).sum())(params)
+                if losses.requires_grad:  # the graph of the real pass serves the virtual step too
+                    trained = [p for p in model.parameters() if p.requires_grad]
+                    found = torch.autograd.grad(
+                        (fixed * losses).sum(), trained, retain_graph=True, allow_unused=True, materialize_grads=True
+                    )
+                    step = dict(zip(params, found, strict=True))
+                else:
+                    step = gradient(model, params, input, target, fixed)
             virtual = {name: p - lr * step[name] for name, p in params.items()}
             with same_randomness(input.device):
-                direction = grad(lambda p: per_sample(model, p, clean, labels).mean())(virtual)
-            with same_randomness(input.device):
-                u = jvp(lambda p: per_sample(model, p, input, target), (params,), (direction,))[1].detach()
+                direction = gradient(model, virtual, clean, labels)
+            u = slope(model, params, direction, input, target)
             return torch.autograd.grad(-lr * (u * weights).sum(), list(self.weight_net.parameters()))
 
     def forward(
@@ -103,16 +125,21 @@ class MetaWeightNet(Algorithm):
         **extra: Any,
     ) -> dict[str, Tensor]:
         meta_batch, lr = self.extra("meta_batch", meta_batch), self.extra("lr", lr)
-        with torch.no_grad(), same_randomness(input.device):
-            fixed = per_sample(self.trainable_module, parameters_of(self.trainable_module), input, target)
-        if self.training and torch.is_grad_enabled():
-            gradients = self.meta_gradient(input, target, fixed, meta_batch, lr)
-            for p, g in zip(self.weight_net.parameters(), gradients, strict=True):
-                p.grad = g
-            self.meta_optimizer.step()
-            self.meta_optimizer.zero_grad(set_to_none=True)
-        output = self.trainable_module(input)
-        losses = F.cross_entropy(wide(output), target, reduction="none")
+        model, learns = self.trainable_module, self.training and torch.is_grad_enabled()
+        shares = learns and alone(model)
+        if shares:
+            with same_randomness(input.device):
+                output = model(input)
+            losses = F.cross_entropy(wide(output), target, reduction="none")
+            self.learn(self.meta_gradient(input, target, losses, meta_batch, lr))
+        else:
+            if learns:
+                with torch.no_grad(), same_randomness(input.device), differentiable(input.device):
+                    fixed = per_sample(model, parameters_of(model), input, target)
+                with same_randomness(input.device):
+                    self.learn(self.meta_gradient(input, target, fixed.detach(), meta_batch, lr))
+            output = model(input)
+            losses = F.cross_entropy(wide(output), target, reduction="none")
         with torch.no_grad():
             weights = self.weigh(losses)
         self.remember(index, weights * len(weights))

@@ -101,6 +101,9 @@ class Shared(nn.Module):
         sharded: by ``fully_shard`` instead of DistributedDataParallel.
     """
 
+    #: Gradients are those of the whole batch after ``backward()`` only; look-ahead methods take passes of their own.
+    shares_batch = True
+
     def __init__(self, module: nn.Module, world: World, sharded: bool = False) -> None:
         super().__init__()
         self.module, self.world, self.sharded = module, world, sharded
