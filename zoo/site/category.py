@@ -46,6 +46,8 @@ def category_page(site: Site, category: str) -> str:
     out.append(f'## Papers\n\n<div class="zoo-papers" markdown="block">\n\n{table(head, rows)}\n</div>\n')
     if category == "normalization" and (facts := norms(site, here)):
         out.append(f"## What each norm reads and keeps\n\n{facts}")
+    if category == "optimizers" and (facts := _steps(site, here)):
+        out.append(f"## What a step costs and keeps\n\n{facts}")
     if drawn := overlays(site, category):
         out.append(f"## Side by side\n\n{drawn}")
     out.append(f"## Methods\n\n{_comparison(site, category, here)}")
@@ -139,6 +141,34 @@ def _cost(site: Site) -> dict[str, str]:
         if layout == "contiguous":
             found[name] = brief(round(row["ratio"], 2))
     return found if len(found) > 1 else {}
+
+
+# --------------------------------------------------------------------------- optimizers
+
+
+def _steps(site: Site, here: str) -> str:
+    """State from the optimizers themselves (``docs/data/curves.json``), cost from the benchmarks."""
+    rows = []
+    measured = [r for data in results(site).values() for r in data.get("rows", []) if isinstance(r, dict)]
+    for paper in site.in_category("optimizers"):
+        for method in site.methods_of(paper):
+            state = site.curves.get(method.id, {}).get("state")
+            if state:
+                starts = (f"{method.id} step", f"{method.id},", f"{method.id} ")
+                timed = next(
+                    (r for r in measured if str(r.get("name", "")).startswith(starts) and r.get("unit", "ms") == "ms"),
+                    None,
+                )
+                cost = f"{brief(round(timed['ratio'], 2))} × {plain(timed['reference'])}" if timed else "not measured"
+                kept = [f"{state[k]:g}" for k in ("per_parameter", "bytes_float32", "bytes_bfloat16")]
+                rows.append([f"[{code(method.id)}]({to(here, site.path_of(paper))})", *kept, cost, method.backing])
+    if not rows:
+        return ""
+    head = ["Optimizer", "Values kept a parameter", "Bytes, float32", "Bytes, bfloat16", "Step", "From"]
+    return (
+        "State was counted after a step of the optimizer itself: AdamW of torch keeps 2 values, 8 bytes in float32 and 4 in bfloat16. "
+        "Times are from the [benchmarks](../benchmarks.md).\n\n" + table(head, rows)
+    )
 
 
 # --------------------------------------------------------------------------- methods

@@ -84,6 +84,10 @@ class Site:
         return self.data("curves").get("methods", {})
 
     @cached_property
+    def densities(self) -> dict[str, Any]:
+        return self.data("densities").get("methods", {})
+
+    @cached_property
     def signatures(self) -> dict[str, Any]:
         return self.data("signatures").get("targets", {})
 

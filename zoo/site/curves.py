@@ -25,8 +25,9 @@ from zoo.factory.targets import load_target
 from zoo.registry.files import PACKAGE, checkout_root, write_atomic
 from zoo.registry.lookup import Registry, registry
 from zoo.registry.schema import Method
+from zoo.site import drawings
 
-FORMAT = 3  # raise when this file draws something else
+FORMAT = 5  # raise when this file draws something else
 Figure = dict[str, Any]
 
 #: What a constructor needs for a figure beyond the registry's defaults; K = 10 classes.
@@ -242,6 +243,23 @@ def optimizer(method: Method) -> list[Figure]:
     return out
 
 
+def state_of(method: Method) -> dict[str, Any]:
+    """Values that the optimizer keeps for each parameter after a step, and their type for bfloat16 parameters."""
+    kept = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        weight = nn.Parameter(torch.randn(50, 20).to(dtype))
+        stepper = _instance(method, [weight], lr=1e-3)
+        weight.grad = torch.randn_like(weight)
+        stepper.step()
+        tensors = [v for v in stepper.state[weight].values() if isinstance(v, Tensor) and v.numel() > 1]
+        kept[dtype] = tensors
+    return {
+        "per_parameter": sum(v.numel() for v in kept[torch.float32]) / 1000,
+        "bytes_float32": sum(v.numel() * v.element_size() for v in kept[torch.float32]) / 1000,
+        "bytes_bfloat16": sum(v.numel() * v.element_size() for v in kept[torch.bfloat16]) / 1000,
+    }
+
+
 def flow(method: Method) -> list[Figure]:
     """What the flow does to a square grid in the plane."""
     torch.manual_seed(1)
@@ -267,8 +285,28 @@ def flow(method: Method) -> list[Figure]:
     }]  # fmt: skip
 
 
+def pool(method: Method) -> list[Figure]:
+    """Bins where there are some; else what second-order pooling does to the channels."""
+    channels = {"spatial_pyramid_pooling": 1, "bilinear_pooling": 8}.get(method.id, 16)
+    layer = _instance(method, channels)
+    if method.id == "spatial_pyramid_pooling":
+        return drawings.bins(layer, channels)
+    return (
+        drawings.outer(layer, channels)
+        if method.id == "bilinear_pooling"
+        else drawings.spectrum(layer, channels, method.id)
+    )
+
+
+def block(method: Method) -> list[Figure]:
+    """Positions that move a marked one."""
+    torch.manual_seed(0)
+    return drawings.influence(_instance(method, 24), 24, method.id)
+
+
 DRAWN: dict[str, Callable[[Method], list[Figure]]] = {
     "norm": norm, "activation": activation, "schedule": schedule, "loss": loss, "optimizer": optimizer, "flow": flow,
+    "pool": pool, "block": block,
 }  # fmt: skip
 
 
@@ -282,6 +320,10 @@ def draw(method: Method) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             entry["figures"] = DRAWN[method.kind](method)
+            if method.id == "kl_divergence":
+                entry["figures"] += drawings.directions()
+            if method.kind == "optimizer":
+                entry["state"] = state_of(method)
     except Exception as error:  # a constructor that needs more is no reason to stop; the reason is written down
         entry |= {"figures": [], "why_not": f"{type(error).__name__}: {str(error)[:160]}"}
     return entry

@@ -16,6 +16,11 @@ def figure(data: dict[str, Any], identity: str = "") -> str:
     """One committed figure as inline SVG."""
     if data["type"] == "cube":
         return svg.cube(data["shared"], title=data["title"], description=data["description"], identity=identity)
+    if data["type"] == "panels":
+        maps = [(p["label"], p["cells"], p.get("mark")) for p in data["panels"]]
+        return svg.panels(
+            maps, title=data["title"], description=data["description"], identity=identity, cell=data.get("cell", 12)
+        )
     return svg.plot(
         lines_of(data), title=data["title"], x_label=data["x_label"], y_label=data["y_label"],
         description=data.get("description", ""), identity=identity, levels=data.get("levels", ()),
@@ -26,7 +31,8 @@ def figures(site: Site, paper: str) -> str:
     """Figures section of a paper's page; empty when nothing can be drawn of its methods."""
     out = []
     for method in site.reg.methods_of.get(paper, ()):
-        for i, data in enumerate(site.curves.get(method, {}).get("figures", ())):
+        drawn = [*site.curves.get(method, {}).get("figures", ()), *site.densities.get(method, {}).get("figures", ())]
+        for i, data in enumerate(drawn):
             name = f"figure-{method}-{i}".replace("_", "-")
             out.append(f"**{data['title'].replace('_', '&#95;')}**\n\n{figure(data, name)}\n")
             if note := data.get("note"):

@@ -16,6 +16,7 @@ GUIDES = (
     ("Swap a norm", "swap-a-norm"),
     ("Train with noisy labels", "noisy-labels"),
     ("Reproduce a claim", "reproduce-a-claim"),
+    ("KL divergence by running it", "kl-divergence"),
     ("Add a paper", "add-a-paper"),
     ("Publish weights", "publish"),
     ("Security", "security"),

@@ -213,6 +213,53 @@ def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
+def panels(
+    maps: Sequence[tuple[str, Sequence[str], Sequence[int] | None]],
+    *,
+    title: str,
+    description: str,
+    identity: str = "",
+    cell: int = 12,
+) -> str:
+    """Small maps in a row, as letters (regions) or digits 0 to 5 (how much); each a figure of its own, so that they wrap.
+
+    Args:
+        maps: label, rows of characters, and the marked row and column or None.
+        title: the accessible name.
+        description: the text alternative, shown below.
+        identity: ``id`` of the whole.
+        cell: size of a cell.
+    """
+    drawn = "".join(_map(label, rows, mark, title, cell) for label, rows, mark in maps)
+    figure_id = f' id="{attr(identity)}"' if identity else ""
+    return (
+        f'<figure class="zoo-maps"{figure_id}><div class="zoo-cubes">{drawn}</div>'
+        f"<figcaption>{attr(description)}</figcaption></figure>"
+    )
+
+
+def _map(label: str, rows: Sequence[str], mark: Sequence[int] | None, title: str, cell: int) -> str:
+    """One path a level; neighbours in a row are one rectangle."""
+    runs: dict[str, list[str]] = {}
+    for r, row in enumerate(rows):
+        start = 0
+        for c in range(1, len(row) + 1):
+            if c == len(row) or row[c] != row[start]:
+                if row[start] not in "0.":
+                    x, w = start * cell, (c - start) * cell
+                    runs.setdefault(row[start], []).append(f"M{x} {r * cell}h{w}v{cell}h-{w}z")
+                start = c
+    parts = [f'<path class="p p{level}" d="{"".join(d)}"/>' for level, d in sorted(runs.items())]
+    if mark:
+        parts.append(f'<rect class="pm" x="{mark[1] * cell}" y="{mark[0] * cell}" width="{cell}" height="{cell}"/>')
+    width, height = cell * len(rows[0]), cell * len(rows)
+    name = attr(f"{title}: {label}")
+    return (
+        f'<figure class="zoo-map"><svg viewBox="-1 -1 {width + 2} {height + 2}" role="img" aria-label="{name}"><title>{name}</title>'
+        f'<rect class="fr" width="{width}" height="{height}"/>{"".join(parts)}</svg><figcaption>{attr(label)}</figcaption></figure>'
+    )
+
+
 # --------------------------------------------------------------------------- the axes cube
 
 

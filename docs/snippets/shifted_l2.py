@@ -1,0 +1,13 @@
+import torch
+
+import zoo
+
+model = zoo.create("resnet18", num_classes=10)
+penalty = zoo.create("shifted_l2", form="weight_standardization")  # in place of weight decay on convolutions
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.0)
+
+x, y = torch.randn(4, 3, 64, 64), torch.randint(10, (4,))
+loss = torch.nn.functional.cross_entropy(model(x), y) + penalty(model)
+optimizer.zero_grad()
+loss.backward()
+optimizer.step()
