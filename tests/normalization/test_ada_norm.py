@@ -85,3 +85,22 @@ def test_refusals():
         AdaNorm(4)(torch.ones(2, 5))
     with pytest.raises(TypeError, match="floating-point"):
         AdaNorm(4)(torch.ones(2, 4, dtype=torch.int64))
+
+
+def test_second_derivatives_and_transforms_of_maps():
+    """The factor stays a constant in the second derivative, too, as the written-out detach has it."""
+    x = torch.randn(2, 4, 3, 2, dtype=torch.float64, requires_grad=True)
+    probe, other = torch.randn_like(x), torch.randn_like(x)
+
+    def derivatives(f):
+        (first,) = torch.autograd.grad(f(x), x, probe, create_graph=True)
+        return first, torch.autograd.grad(first, x, other)[0]
+
+    def plain(v):
+        return written_out(v.movedim(1, -1), 1.7, 0.3, 1e-2, True).movedim(-1, 1)
+
+    for a, b in zip(derivatives(lambda v: ada_norm(v, 1.7, 0.3, 1e-2, True, dim=1)), derivatives(plain), strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+    rows = torch.func.jacrev(lambda v: ada_norm(v, dim=1))(x.detach()).flatten(0, 3).flatten(1)
+    columns = torch.autograd.functional.jacobian(lambda v: ada_norm(v, dim=1), x.detach()).flatten(0, 3).flatten(1)
+    assert torch.allclose(rows, columns, atol=1e-12)

@@ -104,6 +104,24 @@ def test_functional_transforms():
     assert torch.allclose(one, each, atol=1e-12)
 
 
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_channels_last_memory_takes_the_fused_kernel_to_the_same_answer(unbiased):
+    x = torch.randn(2, 5, 4, 3, dtype=torch.float64, requires_grad=True)
+    last = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    norm, probe = PositionalNorm(5, 1e-2, unbiased), torch.randn_like(x)
+    y, z = norm(x), norm(last)
+    assert z.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(y, z, atol=1e-13)
+    (a,), (b,) = torch.autograd.grad(y, x, probe), torch.autograd.grad(z, last, probe)
+    assert torch.allclose(a, b, atol=1e-12)
+
+
+def test_jacobian_with_batched_cotangents_only():
+    x = torch.randn(2, 3, 2, 2, dtype=torch.float64)
+    one = torch.func.jacrev(lambda v: positional_norm(v)[0])(x)
+    assert torch.allclose(one, torch.autograd.functional.jacobian(lambda v: positional_norm(v)[0], x), atol=1e-12)
+
+
 def test_flat_positions_have_a_finite_gradient():
     x = torch.ones(2, 4, 2, 2, requires_grad=True)
     PositionalNorm(4)(x).pow(2).sum().backward()

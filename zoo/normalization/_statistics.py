@@ -45,14 +45,18 @@ def check_input(name: str, x: Tensor, num_channels: int, ndims: tuple[int, ...])
         raise ValueError(f"{name} takes {allowed} input with {num_channels} channels, received {tuple(x.shape)}")
 
 
-def check_statistics(name: str, x: Tensor) -> None:
+def check_statistics(name: str, x: Tensor, each: int | None = None) -> None:
     """Refuse a training batch with a single value per channel: its variance says nothing.
 
+    Args:
+        each: values that share a statistic, where that is not all of a channel.
+
     Raises:
-        ValueError: one value per channel.
+        ValueError: one value per statistic, or none.
     """
-    if x.numel() == x.shape[1]:
-        raise ValueError(f"{name} needs more than one value per channel in training, received {tuple(x.shape)}")
+    if (x.numel() // x.shape[1] if each is None else each) < 2:
+        shared = "channel" if each is None else "statistic"
+        raise ValueError(f"{name} needs more than one value per {shared} in training, received {tuple(x.shape)}")
 
 
 def recomputing() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,7 +28,8 @@ class ActNorm(nn.Module):
         logscale_factor: f. The authors store logs = s / 3, which makes the step of s nine times that of a plain
             parameter under SGD and three times under Adam; 1 gives the plain form.
 
-    The buffer ``initialized`` travels with the state dict: a loaded layer is not initialised again. Processes do
+    The buffer ``initialized`` travels with the state dict: a loaded layer is not initialised again. The moments are
+    taken at the first training batch after construction or loading only; :meth:`reset` asks for new ones. Processes do
     not exchange moments: run the first batch before wrapping in DistributedDataParallel, which then broadcasts it.
 
     Raises:
@@ -45,6 +48,16 @@ class ActNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_channels))
         self.logs = nn.Parameter(torch.zeros(num_channels))
         self.register_buffer("initialized", torch.tensor(False))
+        self._looks = True  # whether the flag may still be False: known without reading it from the device
+
+    def reset(self) -> None:
+        """Initialise again at the next training batch."""
+        self.initialized.fill_(False)
+        self._looks = True
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._looks = True  # the loaded flag decides
 
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:
@@ -58,6 +71,7 @@ class ActNorm(nn.Module):
         self.bias.copy_(torch.where(self.initialized, self.bias, -mean))
         self.logs.copy_(torch.where(self.initialized, self.logs, logs))
         self.initialized.fill_(True)
+        self._looks = False
 
     def _check(self, x: Tensor) -> None:
         if x.dim() < 2 or x.shape[1] != self.num_channels:
@@ -73,7 +87,7 @@ class ActNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, *) -> (N, C, *)``."""
         self._check(x)
-        if self.training and x.numel() > self.num_channels:
+        if self._looks and self.training and x.numel() > self.num_channels:
             self._initialise(x)
         scale = torch.exp(self.logs * self.logscale_factor)
         # One fused kernel: centring at -b as a constant, the gradient of b through a shift whose value is zero.

@@ -2,10 +2,47 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from typing import Any
 
-from zoo.normalization.positional_norm import positional_norm
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from zoo.normalization._statistics import wide
+from zoo.normalization.positional_norm import standardise_last
+
+
+class _AdaNorm(Function):
+    """AdaNorm over dimension 1, where the channels are not innermost: ``(z, mean, std)``; keeps the input only.
+
+    ``dx = (g - mean_c(g) - y * sum_c(g * y) / m) / std`` with ``g = C (1 - k y) dz``: the factor is a constant for the
+    gradient. Second derivatives follow from the moments returned, as in positional normalization.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, scale: float, k: float, eps: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        mean = wide(x).mean(1, keepdim=True)
+        y = wide(x) - mean
+        std = (y * y).sum(1, keepdim=True).div_(count).add_(eps).sqrt_()
+        y.mul_(std.reciprocal())
+        return (y * (-scale * k)).add_(scale).mul_(y).to(x.dtype), mean, std
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        x, ctx.scale, ctx.k, _, ctx.count = inputs
+        ctx.save_for_backward(x, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, dz: Tensor, dmean: Tensor, dstd: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, std = ctx.saved_tensors
+        inverse = std.reciprocal()
+        y, dz = (wide(x) - mean) * inverse, wide(dz)
+        g = (dz * y.detach()).mul_(-ctx.scale * ctx.k).add_(dz, alpha=ctx.scale)
+        slope = (dstd - (g * y).sum(1, keepdim=True) * inverse) / ctx.count
+        constant = dmean / x.shape[1] - g.mean(1, keepdim=True) * inverse
+        return torch.addcmul(g * inverse, y, slope).add_(constant).to(x.dtype), None, None, None, None
 
 
 def ada_norm(
@@ -35,13 +72,10 @@ def ada_norm(
     if not x.is_floating_point():
         raise TypeError(f"ada_norm needs floating-point input, received {x.dtype}")
     if dim == 1 and x.dim() > 2 and not x.movedim(1, -1).is_contiguous():  # no copy into channels-last order
-        y = positional_norm(x, eps, unbiased)[0]
-        return (y.detach() * (-scale * k)).add_(scale) * y
-    n = x.shape[dim]
-    # Sample variance is the biased one times n / (n - 1): the same kernel with another eps and a constant factor.
-    share = (n - 1) / n if unbiased else 1.0
-    y = F.layer_norm(x.movedim(dim, -1), (n,), None, None, eps * share).movedim(-1, dim)
-    return (y.detach() * (-scale * k * share)).add_(scale * share**0.5) * y
+        z: Tensor = _AdaNorm.apply(x, scale, k, eps, x.shape[1] - int(unbiased))[0]
+        return z
+    y = standardise_last(x.movedim(dim, -1), eps, unbiased).movedim(-1, dim)
+    return (y.detach() * (-scale * k)).add_(scale) * y
 
 
 class AdaNorm(nn.Module):

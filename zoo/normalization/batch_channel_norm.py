@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.normalization._affine import observe, scale_shift
 from zoo.normalization._statistics import channel_moments, check_input, check_statistics, kept, recomputing
 
 
@@ -51,14 +52,29 @@ class EstimatedBatchNorm(nn.Module):
         if self.training:
             if not recomputing():
                 with torch.no_grad():
-                    batch_mean, batch_var = channel_moments(x)
-                    # E[(x - m)^2] = Var[x] + (E[x] - m)^2
-                    about_old = batch_var + (batch_mean - mean).square()
-                    var.lerp_(about_old.to(var.dtype), self.momentum)
-                    mean.lerp_(batch_mean.to(mean.dtype), self.momentum)
-                    self.num_batches_tracked.add_(1)
+                    self._move(*channel_moments(x))
             mean, var = kept(mean.clone(), var.clone())  # the next step moves the buffers before a late backward
         return F.batch_norm(x, mean, var, self.weight, self.bias, training=False, eps=self.eps)
+
+    def _move(self, batch_mean: Tensor, batch_var: Tensor) -> None:
+        """Move the estimates by a batch with these moments, ``(C,)``."""
+        mean, var = self.running_mean, self.running_var
+        # E[(x - m)^2] = Var[x] + (E[x] - m)^2
+        about_old = batch_var + (batch_mean - mean).square()
+        var.lerp_(about_old.to(var.dtype), self.momentum)
+        mean.lerp_(batch_mean.to(mean.dtype), self.momentum)
+        self.num_batches_tracked.add_(1)
+
+    def training_affine(self, mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """``(scale, shift)`` of a training step whose samples have these moments, ``(N, C)``; moves the estimates."""
+        if not recomputing():
+            with torch.no_grad():
+                centre = mean.mean(0)
+                self._move(centre, (var + (mean - centre).square()).mean(0))
+        running_mean, inverse = kept(self.running_mean.clone(), (self.running_var + self.eps).rsqrt())
+        scale = inverse if self.weight is None else self.weight * inverse
+        shift = -running_mean * scale
+        return scale, shift if self.bias is None else self.bias + shift
 
     def eval_affine(self) -> tuple[Tensor, Tensor]:
         """``(scale, shift)`` of the evaluation form ``x * scale + shift``, for folding into the layer before."""
@@ -122,15 +138,42 @@ class BatchChannelNorm2d(nn.Module):
         if not self.per_channel:
             each = self.num_channels // self.num_groups
             weight, bias = weight.repeat_interleave(each), bias.repeat_interleave(each)
-        return F.group_norm(self.bn(x), self.num_groups, weight, bias, self.eps)
+        if not (self.training and self.bn.training and isinstance(self.bn, EstimatedBatchNorm | _AnyBatchNorm)):
+            return F.group_norm(self.bn(x), self.num_groups, weight, bias, self.eps)
+        # Both norms are affine given the moments of each sample and channel: one pass for these, one to apply.
+        check_statistics("batch_channel_norm", x, None if isinstance(self.bn, _AnyBatchNorm) else 2)
+        x, mean, var = observe(x)
+        scale, shift = self.bn.training_affine(mean, var, x.numel() // self.num_channels)
+        inner = (mean * scale + shift).unflatten(1, (self.num_groups, -1))
+        centre = inner.mean(2, keepdim=True)
+        spread = ((var * scale.square()).view_as(inner) + (inner - centre).square()).mean(2, keepdim=True)
+        inverse = (spread + self.eps).rsqrt().expand_as(inner).flatten(1)
+        outer = weight * inverse
+        return scale_shift(x, scale * outer, (shift - centre.expand_as(inner).flatten(1)) * outer + bias)
 
     def extra_repr(self) -> str:
         return f"{self.num_channels}, num_groups={self.num_groups}, eps={self.eps}"
 
 
 class _AnyBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """``nn.BatchNorm2d`` for any number of positions."""
+    """``nn.BatchNorm2d`` for any number of positions, whose training step can go by the moments of each sample."""
 
     def _check_input_dim(self, x: Tensor) -> None:
         if self.training:
             check_statistics("batch_channel_norm", x)
+
+    def training_affine(self, mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """``(scale, shift)`` of a training step whose samples have these moments, ``(N, C)``; moves the running values.
+
+        ``count`` is the number of values per channel. A step repeated by activation checkpointing moves nothing.
+        """
+        centre = mean.mean(0)
+        spread = (var + (mean - centre).square()).mean(0)
+        if not recomputing():
+            with torch.no_grad():
+                self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+                self.running_mean.lerp_(centre.to(self.running_mean.dtype), self.momentum)  # type: ignore
+                sample_variance = spread * (count / (count - 1))
+                self.running_var.lerp_(sample_variance.to(self.running_var.dtype), self.momentum)  # type: ignore
+        scale = self.weight * (spread + self.eps).rsqrt()
+        return scale, self.bias - centre * scale

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Function
 
-from zoo.normalization._statistics import channel_moments, check_input, check_statistics, per_channel, recomputing, wide
+from zoo.normalization._affine import affine, sample_moments, spread, total
+from zoo.normalization._statistics import check_input, check_statistics, per_channel, recomputing, wide
 
 
 def weighed_moments(
@@ -37,6 +39,53 @@ def weighed_moments(
         second = second.unflatten(1, (num_groups, each)).mean(2).repeat_interleave(each, 1)
     shape = (*first.shape, *(1,) * (x.dim() - 2))
     return first.view(shape), (second - first.square()).clamp(min=0).view(shape)
+
+
+def _shared(v: Tensor, size: int, groups: int) -> Tensor:
+    """Average ``(N, C)`` over the ``size`` samples of each ghost batch and the channels of each group, and spread it."""
+    parts = v.view(size, len(v) // size, groups, -1)
+    return parts.mean((0, 3), keepdim=True).expand_as(parts).reshape(v.shape)
+
+
+class _GhostGroupNorm(Function):
+    r"""``(y, mean, var)``: standardised over ghost batch and group; moments of each sample and channel come along.
+
+    All that touches the data are sums of each sample and channel, which are put together to those of ghost batch and
+    group S afterwards; so no memory order needs a copy. With :math:`g = \gamma\,\partial L / \partial y`,
+
+    .. math:: \partial L / \partial x = \frac{1}{\sigma_S} (g - E_S[g] - \hat x\, E_S[g \hat x]).
+    """
+
+    @staticmethod
+    def forward(
+        x: Tensor, weight: Tensor, bias: Tensor, size: int, groups: int, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        mean, var = sample_moments(x)
+        centre = _shared(mean, size, groups)
+        scale = weight * (_shared(var + (mean - centre).square(), size, groups) + eps).rsqrt()
+        return affine(x, scale, bias - centre * scale), mean, var
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        x, weight, _, *ctx.how = inputs
+        ctx.save_for_backward(x, weight, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor, dmean: Tensor, dvar: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var = ctx.saved_tensors
+        size, groups, eps = ctx.how
+        positions = x[0, 0].numel()
+        centre = _shared(mean, size, groups)
+        inverse = (_shared(var + (mean - centre).square(), size, groups) + eps).rsqrt()
+        dy = wide(dy)
+        along = total(dy)
+        across = (total((wide(x) - spread(mean, x)).mul_(dy)) + (mean - centre) * along) * inverse  # sum of dy x_hat
+        slope = inverse.square() * _shared(weight * across, size, groups) / -positions
+        constant = -slope * centre - inverse * _shared(weight * along, size, groups) / positions
+        slope = slope + dvar * (2 / positions)  # zero but in second derivatives
+        constant = constant + (dmean - 2 * dvar * mean) / positions
+        dx = (dy * spread(weight * inverse, x)).addcmul_(wide(x), spread(slope, x)).add_(spread(constant, x))
+        return dx.to(x.dtype), across.sum(0), along.sum(0), None, None, None
 
 
 class FourThingsBatchNorm2d(nn.Module):
@@ -94,42 +143,21 @@ class FourThingsBatchNorm2d(nn.Module):
         check_input("four_things_bn", x, self.num_channels, (2, 3, 4, 5))
         if not self.training:
             return self._evaluate(x)
-        if not recomputing():
-            with torch.no_grad():
-                mean, var = channel_moments(x)
-                square = var + mean.square()
-                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-                self.running_square.lerp_(square.to(self.running_square.dtype), self.momentum)
-        return self._normalise(x)
-
-    def _normalise(self, x: Tensor) -> Tensor:
         n, c = x.shape[:2]
         size = n if self.ghost_size is None else min(self.ghost_size, n)
-        if n % size:
+        if n % max(size, 1):
             raise ValueError(
                 f"four_things_bn: a batch of {n} does not divide into ghost batches of {size}; drop the last batch or "
                 f"choose another ghost_size"
             )
         groups = self.num_groups or c
-        if size == 1 and groups < c:
-            return F.group_norm(x, groups, self.weight, self.bias, self.eps)
-        # (size, ghosts * groups, values) is a view: batch norm over it has the wanted statistics.
-        ghosts = n // size
-        view = x.reshape(size, ghosts * groups, -1)
-        check_statistics("four_things_bn", view)
-        if groups == c:
-            y = F.batch_norm(
-                view, None, None, self.weight.repeat(ghosts), self.bias.repeat(ghosts), True, 0.0, self.eps
-            )
-            return self._like(y.view(x.shape), x)
-        y = F.batch_norm(view, None, None, None, None, True, 0.0, self.eps).view(x.shape)
-        y = torch.addcmul(per_channel(self.bias, x), y, per_channel(self.weight, x)).to(x.dtype)
-        return self._like(y, x)
-
-    @staticmethod
-    def _like(y: Tensor, x: Tensor) -> Tensor:
-        if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
-            return y.contiguous(memory_format=torch.channels_last)
+        check_statistics("four_things_bn", x, size * x.shape[2:].numel() * (c // groups))
+        y, mean, var = _GhostGroupNorm.apply(x, self.weight, self.bias, size, groups, self.eps)
+        if not recomputing():
+            with torch.no_grad():
+                square = (var + mean.square()).mean(0)
+                self.running_mean.lerp_(mean.mean(0).to(self.running_mean.dtype), self.momentum)
+                self.running_square.lerp_(square.to(self.running_square.dtype), self.momentum)
         return y
 
     def _evaluate(self, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -20,7 +21,8 @@ class _Standardise(torch.autograd.Function):
     ``dx = (dy - mean_c(dy) - y * sum_c(dy * y) / m) / std + dmean / C + dstd * y / m`` with ``m = C - u``.
 
     ``y`` is taken from the input again, not kept: an activation in place may follow. Written in the input and the
-    returned moments, so that a second derivative (gradient penalties) flows through them by itself.
+    returned moments, so that a second derivative (gradient penalties) flows through them by itself. In place is what
+    autograd and vmap never see: only tensors made here, and no batched tensor into one that is not.
     """
 
     generate_vmap_rule = True
@@ -31,7 +33,7 @@ class _Standardise(torch.autograd.Function):
         mean = wide.mean(1, keepdim=True)
         centred = wide - mean  # centred second moment: the difference E[x^2] - mean^2 cancels
         std = (centred * centred).sum(1, keepdim=True).div_(count).add_(eps).sqrt_()
-        return centred.div_(std).to(x.dtype), mean, std
+        return centred.mul_(std.reciprocal()).to(x.dtype), mean, std
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float, int], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -42,17 +44,29 @@ class _Standardise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dmean: Tensor | None, dstd: Tensor | None) -> tuple[Tensor, None, None]:
         x, mean, std = ctx.saved_tensors
-        wide_y = (_wide(x) - mean) / std
-        dx = torch.zeros_like(wide_y)
-        if dy is not None:
-            wide_dy = _wide(dy)
-            along = (wide_dy * wide_y).sum(1, keepdim=True) / ctx.count
-            dx = torch.addcmul(wide_dy - wide_dy.mean(1, keepdim=True), wide_y, along, value=-1) / std
+        centred, inverse = _wide(x) - mean, std.reciprocal()
+        slope, constant = torch.zeros_like(std), torch.zeros_like(std)  # of dx = dy / std + centred * slope + constant
         if dmean is not None:
-            dx = dx + dmean / x.shape[1]
+            constant = dmean / x.shape[1]
         if dstd is not None:
-            dx = torch.addcmul(dx, wide_y, dstd / ctx.count)
-        return dx.to(x.dtype), None, None
+            slope = dstd * inverse / ctx.count
+        if dy is None:
+            return (centred * slope + constant).to(x.dtype), None, None
+        dy = _wide(dy)
+        slope = slope - (dy * centred).sum(1, keepdim=True) * inverse.pow(3) / ctx.count
+        constant = constant - dy.mean(1, keepdim=True) * inverse
+        return torch.addcmul(dy * inverse, centred, slope).add_(constant).to(x.dtype), None, None
+
+
+def standardise_last(x: Tensor, eps: float, unbiased: bool) -> Tensor:
+    """Standardise ``(*, C)`` over its last dimension by torch's fused kernel.
+
+    Sample variance is the biased one times n / (n - 1): the same kernel with another eps and a constant gain.
+    """
+    n = x.shape[-1]
+    share = (n - 1) / n if unbiased else 1.0
+    gain = torch.full((n,), share**0.5, dtype=_wide(x).dtype, device=x.device) if unbiased else None
+    return F.layer_norm(_wide(x), (n,), gain, None, eps * share).to(x.dtype)
 
 
 def positional_norm(x: Tensor, eps: float = 1e-5, unbiased: bool = True) -> tuple[Tensor, Tensor, Tensor]:
@@ -116,6 +130,8 @@ class PositionalNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         if x.dim() < 2 or x.shape[1] != self.num_channels:
             raise ValueError(f"positional_norm was made for {self.num_channels} channels, received {tuple(x.shape)}")
+        if not self.return_moments and x.is_floating_point() and x.movedim(1, -1).is_contiguous():
+            return standardise_last(x.movedim(1, -1), self.eps, self.unbiased).movedim(-1, 1)
         y, mean, std = positional_norm(x, self.eps, self.unbiased)
         return (y, mean, std) if self.return_moments else y
 

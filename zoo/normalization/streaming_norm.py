@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.utils.hooks import RemovableHandle
 
+from zoo.normalization._affine import observe, scale_shift
 from zoo.normalization._recompute import recomputing
-
-#: torch 2.11 refuses an eps of zero; one plus this is one in every precision.
-_NO_EPS = 1e-30
 
 
 class _StreamedStatistic(Function):
@@ -129,33 +126,32 @@ class StreamingNorm(nn.Module):
             raise ValueError(f"streaming_norm was made for (N, {self.num_channels}, *), received {tuple(x.shape)}")
         if not x.is_floating_point():
             raise TypeError(f"streaming_norm takes floating point input, received {x.dtype}")
+        if not self.training:
+            scale, shift = self.eval_affine()
+            return scale_shift(x, scale[None], shift[None])
+        if self.p == 2:  # E(x - m)^2 = Var[x] + (E[x] - m)^2: the moments of x are all that is needed
+            x, current, var = observe(x, each_sample=False)
+            mean = self._stream(0, current[0])
+            return scale_shift(x, *self._affine(mean, self._stream(1, var[0] + (current[0] - mean).square())))
         shape, dims = (1, -1, *(1,) * (x.dim() - 2)), [d for d in range(x.dim()) if d != 1]
         wide = x.to(self.long.dtype)
-        if self.training:
-            mean = self._stream(0, wide.mean(dims))
-            centred = wide - mean.view(shape)
-            powers = centred.square() if self.p == 2 else centred.abs() if self.p == 1 else centred.abs().pow(self.p)
-            moment = self._stream(1, powers.mean(dims))
-        else:
-            short = self.short_sum / self.short_count.clamp_min(1)
-            mean, moment = torch.where((self.rolls == 0) & (self.short_count > 0), short, self.long)
+        mean = self._stream(0, wide.mean(dims))
+        distance = (wide - mean.view(shape)).abs()
+        moment = self._stream(1, (distance if self.p == 1 else distance.pow(self.p)).mean(dims))
+        return scale_shift(x, *self._affine(mean, moment))
+
+    def _affine(self, mean: Tensor, moment: Tensor) -> tuple[Tensor, Tensor]:
         scale = (moment + self.eps) ** (-1 / self.p)
-        if self.weight is not None:
-            scale = scale * self.weight
-        # One fused kernel: centring at a constant, the gradient of the mean through a shift whose value is zero.
-        centre = mean.detach()
-        shift = scale * (centre - mean)
-        if self.bias is not None:
-            shift = shift + self.bias
-        return F.batch_norm(wide, centre, torch.ones_like(centre), scale, shift, False, 0.0, _NO_EPS).to(x.dtype)
+        scale = scale if self.weight is None else scale * self.weight
+        shift = -mean * scale if self.bias is None else self.bias - mean * scale
+        return scale[None], shift[None]
 
     def eval_affine(self) -> tuple[Tensor, Tensor]:
         """``(scale, shift)`` of the evaluation form ``x * scale + shift``, for folding into the layer before."""
         short = self.short_sum / self.short_count.clamp_min(1)
         mean, moment = torch.where((self.rolls == 0) & (self.short_count > 0), short, self.long)
-        scale = (moment + self.eps) ** (-1 / self.p)
-        scale = scale if self.weight is None else scale * self.weight
-        return scale, -mean * scale if self.bias is None else self.bias - mean * scale
+        scale, shift = self._affine(mean, moment)
+        return scale[0], shift[0]
 
     @torch.no_grad()
     def weight_update(self) -> None:
