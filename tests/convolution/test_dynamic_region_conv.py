@@ -6,12 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from zoo.convolution._regions import region_product
 from zoo.convolution.dynamic_region_conv import DynamicRegionConv2d
 
 CASES = [
     {"kernel_size": 3, "padding": 1, "generator": "paper"},
     {"kernel_size": 1, "generator": "experts", "num_experts": 2},
     {"kernel_size": (3, 2), "stride": 2, "dilation": (1, 2), "groups": 2, "generator": "paper"},
+    {"kernel_size": (3, 2), "stride": 2, "dilation": (1, 2), "groups": 2, "num_regions": 6},  # sorted by region
+    {"kernel_size": 3, "padding": 1, "num_regions": 40},  # more regions than some images choose
+    {"kernel_size": 1, "padding": 1, "stride": 2, "num_regions": 5},
 ]
 
 
@@ -39,7 +43,8 @@ def filters_of(layer, x):
 
 @pytest.mark.parametrize("case", CASES)
 def test_position_by_position(parity, case):
-    layer = DynamicRegionConv2d(4, 6, num_regions=3, **case).double()
+    layer = DynamicRegionConv2d(4, 6, **{"num_regions": 3, **case}).double()
+    m = layer.num_regions
     torch.nn.init.normal_(layer.bias)
     x = torch.randn(2, 4, 7, 6, dtype=torch.float64)
     guide = layer.guide
@@ -49,7 +54,7 @@ def test_position_by_position(parity, case):
     scores = F.conv2d(x, guide.weight, None, *args)
     z = torch.stack(
         [
-            torch.stack([F.conv2d(x[n : n + 1], w[n, t], None, *args, layer.groups)[0] for t in range(3)])
+            torch.stack([F.conv2d(x[n : n + 1], w[n, t], None, *args, layer.groups)[0] for t in range(m)])
             for n in range(2)
         ]
     )
@@ -86,6 +91,22 @@ def test_one_region_and_equal_filters_ignore_the_guide():
         same.experts.copy_(same.experts[:1, :1].expand_as(same.experts))
         same.route.weight.zero_()
     assert torch.allclose(same(x), F.conv2d(x, same.experts[0, 0], same.bias), atol=1e-12)
+
+
+def test_second_derivatives():
+    """Differentiating the gradient itself goes through the dense form; both layouts of the work agree."""
+    layer = DynamicRegionConv2d(3, 4, 3, padding=1, num_regions=5).double()
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    first = torch.autograd.grad(layer(x).square().sum(), x)[0]
+    graph = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)[0]
+    torch.testing.assert_close(first, graph)
+    assert torch.autograd.grad(graph.square().sum(), layer.guide.weight)[0].abs().max() > 0
+
+
+def test_registered_operators():
+    x, filters, soft = torch.randn(2, 3, 4, 5), torch.randn(2, 5, 4, 3, 3, 3), torch.rand(2, 5, 4, 5)
+    given = [t.requires_grad_() for t in (x, filters, soft)]
+    torch.library.opcheck(region_product, (*given, torch.randint(5, (2, 4, 5)), [1, 1], [1, 1], [1, 1]))
 
 
 def test_same_value_without_gradients():

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.convolution._regions import dense, region_product
+
 Pair = tuple[int, int]
 _GENERATORS = ("paper", "experts")
 
@@ -20,8 +22,10 @@ class DynamicRegionConv2d(nn.Module):
     .. math:: \frac{\partial L}{\partial \hat M^t_{u,v}} = \Bigl\langle \frac{\partial L}{\partial Y_{u,v}},\;
               W_t * X_{u,v} \Bigr\rangle
 
-    so that regions which lost at a position have a gradient too; a plain gather would give the guide none. All m
-    responses are needed for that, and are computed by one grouped convolution over the batch.
+    so that regions which lost at a position have a gradient too; a plain gather would give the guide none. On the CPU
+    positions are sorted by region, so that the forward pass and the gradients of input and filters have the work of one
+    convolution each and only the guide's gradient that of m. With four regions or fewer of a larger kernel, where sorting does
+    not pay, and on other devices, one grouped convolution gives all m responses.
 
     Args:
         in_channels: C.
@@ -108,29 +112,30 @@ class DynamicRegionConv2d(nn.Module):
         weights = 2 * torch.sigmoid(self.route(x.mean((2, 3)))) / self.num_experts
         return torch.einsum("nme,meocij->nmocij", weights.view(n, m, -1), self.experts)
 
-    def responses(self, x: Tensor, filters: Tensor) -> Tensor:
-        """All m responses ``(N, m, O, H', W')`` in one convolution with ``N groups`` groups."""
-        n, g = x.shape[0], self.groups
-        _, m, o, cg, kh, kw = filters.shape
-        # Within each sample: group by group, the m regions' filters of that group together.
-        weight = filters.view(n, m, g, o // g, cg, kh, kw).transpose(1, 2).reshape(n * m * o, cg, kh, kw)
-        guide = self.guide
-        flat = x.reshape(1, -1, *x.shape[2:])
-        y = F.conv2d(flat, weight, None, guide.stride, guide.padding, guide.dilation, n * g)
-        return y.view(n, g, m, o // g, *y.shape[2:]).transpose(1, 2).reshape(n, m, o, *y.shape[2:])
-
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f"dynamic_region_conv was made for (N, {self.in_channels}, H, W), received {tuple(x.shape)}"
             )
-        scores = self.guide(x)
-        z = self.responses(x, self.filters(x))
-        soft = scores.softmax(1)
-        hard = F.one_hot(scores.argmax(1), self.num_regions).movedim(-1, 1).to(soft.dtype)
-        # Value of the hard choice, gradient of the soft one.
-        choice = hard - soft.detach() + soft if torch.is_grad_enabled() else hard
-        y = torch.einsum("nmhw,nmohw->nohw", choice, z)
+        filters, soft = self.filters(x), self.guide(x).softmax(1)
+        if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+            x, filters, soft = x.to(dtype), filters.to(dtype), soft.to(dtype)
+        choice = soft.argmax(1)
+        # Groups become samples: every product below is of one group, and one guide serves all groups of an image.
+        g = self.groups
+        flat = x.reshape(-1, x.shape[1] // g, *x.shape[2:])
+        filters = filters.unflatten(2, (g, -1)).transpose(1, 2).flatten(0, 1)
+        soft, choice = soft.repeat_interleave(g, 0), choice.repeat_interleave(g, 0)
+        guide = self.guide
+        geometry = [[int(v) for v in pair] for pair in (guide.stride, guide.padding, guide.dilation)]
+        if x.device.type == "cpu" and (self.num_regions > 4 or guide.kernel_size == (1, 1)):
+            y = region_product(flat, filters, soft, choice, *geometry)
+        else:
+            hard = F.one_hot(choice, self.num_regions).movedim(-1, 1).to(soft.dtype)
+            # Value of the hard choice, gradient of the soft one.
+            y = dense(flat, filters, hard - soft.detach() + soft if torch.is_grad_enabled() else hard, *geometry)
+        y = y.reshape(x.shape[0], -1, *y.shape[2:])
         return y if self.bias is None else y + self.bias.view(-1, 1, 1)
 
     def extra_repr(self) -> str:
