@@ -81,6 +81,19 @@ def test_only_the_first_training_batch_counts():
     assert torch.equal(loaded.train()(10 * x), layer(10 * x))
 
 
+def test_an_untrained_state_or_reset_initialises_again():
+    x = torch.randn(8, 4, 3, 3) * 2 + 5
+    layer, fresh = ActNorm(4), copy.deepcopy(ActNorm(4).state_dict())
+    layer(10 * x)
+    layer.load_state_dict(fresh)
+    assert torch.allclose(layer(x).mean((0, 2, 3)), torch.zeros(4), atol=1e-5)
+    layer.reset()
+    assert not layer.initialized
+    assert torch.allclose(layer(3 * x).std(), torch.ones(()), atol=1e-2)
+    twin = pickle.loads(pickle.dumps(layer))
+    assert torch.equal(twin(7 * x), layer(7 * x))
+
+
 def test_one_value_per_channel_waits_for_a_batch():
     layer = ActNorm(4)
     x = torch.randn(1, 4)

@@ -1,5 +1,8 @@
 """Singular value bounding against an eigendecomposition of the Gram matrix, bounded BN against a loop."""
 
+import copy
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -53,6 +56,47 @@ def test_zero_band_is_the_polar_factor():
     assert torch.linalg.eigvalsh(h).min() > 0
 
 
+def conditioned(m, n, low, high, dtype):
+    generator = torch.Generator().manual_seed(3)
+    u, v = (torch.linalg.qr(torch.randn(k, m, dtype=dtype, generator=generator))[0] for k in (m, n))
+    return (u * torch.linspace(math.log(low), math.log(high), m, dtype=dtype).exp()) @ v.T
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 2.0), (1e-2, 3.0), (1e-4, 10.0)])
+@pytest.mark.parametrize("eps", [0.0, 0.05, 0.5])
+def test_newton_schulz_is_the_svd_form(low, high, eps):
+    w = conditioned(16, 90, low, high, torch.float64)
+    for matrix in (w, w.T, torch.stack([w, 0.3 * w])):  # wide, tall, a batch
+        by_products = bound_singular_values(matrix, eps, "newton_schulz")
+        assert torch.allclose(by_products, bound_singular_values(matrix, eps), atol=1e-9)
+    single = bound_singular_values(w.float(), eps, "newton_schulz")
+    s = torch.linalg.svdvals(single)
+    assert s.min() > 1 / (1 + eps) - 5e-6
+    assert s.max() < 1 + eps + 5e-6
+    assert (single - bound_singular_values(w, eps)).abs().max() < 3e-7 * high / low
+
+
+def test_newton_schulz_without_rank_or_steps():
+    w = torch.randn(4, 2, dtype=torch.float64) @ torch.randn(2, 9, dtype=torch.float64)
+    s = torch.linalg.svdvals(bound_singular_values(w, 0.1, "newton_schulz"))
+    assert s[:2].min() > 1 / 1.1 - 1e-9
+    assert s[2:].max() < 0.1  # nothing points there; the SVD form picks a direction by rounding
+    assert bound_singular_values(torch.zeros(2, 3), 0.1, "newton_schulz").abs().max() == 0
+    w = conditioned(8, 20, 1e-4, 1.0, torch.float64)
+    short = torch.linalg.svdvals(bound_singular_values(w, 0.1, "newton_schulz", steps=4))
+    assert short.min() < 0.8  # too few steps are seen
+
+
+def test_newton_schulz_in_the_projection():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 3, groups=2), nn.Linear(3, 9)).double()
+    twin = copy.deepcopy(model)
+    SingularValueBounding(model, eps=0.1, method="newton_schulz").project()
+    SingularValueBounding(twin, eps=0.1).project()
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-9)
+
+
 def test_every_and_the_optimizer_hook():
     layer = nn.Linear(4, 4)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
@@ -98,6 +142,8 @@ def test_bounded_batch_norm_loop(parity, form):
 
 
 def test_bad_input():
+    with pytest.raises(ValueError, match=r"method svd or newton_schulz, received .*'qr'"):
+        SingularValueBounding(nn.Linear(2, 2), method="qr")
     with pytest.raises(ValueError, match="found no linear or convolution weight"):
         SingularValueBounding(nn.ReLU())
     with pytest.raises(ValueError, match="parametrised weight of '0'"):
