@@ -79,6 +79,43 @@ def check_resume(make: Factory, dtype: torch.dtype = torch.float32) -> None:
     assert difference(run(fresh, resumed, grads[3:]), straight) == 0.0
 
 
+def check_added_group(make: Factory) -> None:
+    """A group added after two steps goes its own way from its own first step, with its own rate; saved and resumed."""
+    for foreach in (False, True):
+        a, b = (torch.full((3, 2), v, dtype=torch.float64, requires_grad=True) for v in (1.0, 2.0))
+        alone = b.detach().clone().requires_grad_()
+        generator = torch.Generator().manual_seed(0)
+        grads = [torch.randn(3, 2, dtype=torch.float64, generator=generator) for _ in range(4)]
+        optimizer = make([a], foreach=foreach)
+        run(optimizer, [a], [[g] for g in grads[:2]])
+        optimizer.add_param_group({"params": [b], "lr": 0.5})
+        run(optimizer, [a, b], [[g, g] for g in grads[2:3]])
+        fresh = make([a], foreach=foreach)
+        fresh.add_param_group({"params": [b], "lr": 0.5})
+        fresh.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        run(fresh, [a, b], [[g, g] for g in grads[3:]])
+        run(make([alone], lr=0.5, foreach=foreach), [alone], [[g] for g in grads[2:]])
+        assert difference([b.detach()], [alone.detach()]) < 1e-14
+        assert not torch.equal(b.detach(), torch.full((3, 2), 2.0, dtype=torch.float64))
+
+
+def check_capturable(make: Factory) -> None:
+    """The counter follows the parameter, also through a saved state, and the path is that of a plain optimizer."""
+    params, plain, grads = parameters(), parameters(), gradients(4)
+    optimizer = make(params, capturable=True)
+    run(optimizer, params, grads[:2])
+    resumed = make(params, capturable=True)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for p in params:
+        assert resumed.state[p]["step"].device == p.device
+        assert float(resumed.state[p]["step"]) == 2
+    assert difference(run(resumed, params, grads[2:]), run(make(plain), plain, grads)) < 1e-6
+    tensor_rate = make(parameters(), lr=torch.tensor(0.01, dtype=torch.float64), capturable=True)
+    number = make(parameters(), lr=0.01)
+    ends = [run(o, o.param_groups[0]["params"], grads) for o in (tensor_rate, number)]
+    assert difference(*ends) < 1e-6
+
+
 def check_closure(make: Factory) -> None:
     p = torch.tensor([1.0, -2.0], requires_grad=True)
     optimizer = make([p])
@@ -168,6 +205,8 @@ def check_all(make: Factory, name: str) -> None:
     check_closure(make)
     check_leaves_gradients(make)
     check_missing_gradient(make)
+    check_added_group(make)
+    check_capturable(make)
     check_bad_input(make, name)
     params = parameters(torch.float32)
     optimizer = make(params)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +26,13 @@ def check_betas(optimizer: str, betas: Sequence[float]) -> None:
         raise ValueError(f"{optimizer} needs two betas, received {betas!r}")
     for index, beta in enumerate(betas):
         check_range(optimizer, f"betas[{index}]", beta, 0.0, 1.0)
+
+
+def check_common(optimizer: str, lr: float | Tensor, eps: float, weight_decay: float) -> None:
+    """The three hyperparameters that every optimizer here has."""
+    check_range(optimizer, "lr", lr, 0.0)  # type: ignore[arg-type]
+    check_range(optimizer, "eps", eps, 0.0)
+    check_range(optimizer, "weight_decay", weight_decay, 0.0)
 
 
 def wide(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -56,6 +63,16 @@ class Scratch:
         if torch.ops.aten.is_non_overlapping_and_dense(like):
             return buffer.as_strided(like.shape, like.stride())
         return torch.empty_like(like)
+
+
+class Lists(NamedTuple):
+    """What an update works on: one entry a parameter that has a gradient, all in the same order."""
+
+    params: list[Tensor]
+    grads: list[Tensor]
+    first: list[Tensor]  # state ``moments[0]``
+    second: list[Tensor]  # state ``moments[1]``
+    steps: list[Any]  # numbers, or tensors while compiling or capturing
 
 
 class MomentOptimizer(Optimizer):
@@ -145,22 +162,21 @@ class MomentOptimizer(Optimizer):
                         f"{type(self).__name__} has no rule for sparse gradients; use torch.optim.SparseAdam"
                     )
         for group in self.param_groups:
-            params: list[Tensor] = []
-            grads: list[Tensor] = []
-            first: list[Tensor] = []
-            second: list[Tensor] = []
-            steps: list[Tensor] = []
-            self._init_group(group, params, grads, first, second, steps)
-            if not params:
+            found = Lists([], [], [], [], [])
+            self._init_group(group, *found)
+            if not found.params:
                 continue
-            torch._foreach_add_(steps, 1.0)
-            work = wide(params)
-            if self._takes_foreach(group, params):
-                self.update(group, work, wide(grads), first, second, self._counts(group, steps))
+            torch._foreach_add_(found.steps, 1.0)
+            by_list = self._takes_foreach(group, found.params)
+            on_device = by_list and (torch.compiler.is_compiling() or group["capturable"])
+            # Tensors while compiling or capturing (no sync, no recompilation), numbers otherwise (cheaper).
+            steps = found.steps if on_device else [float(s) for s in found.steps]
+            work = Lists(wide(found.params), wide(found.grads), found.first, found.second, steps)
+            if by_list:
+                self.update(group, work)
             else:
-                counts = [float(s) for s in steps]
-                self.update_one_by_one(group, work, wide(grads), first, second, counts, Scratch(work))
-            write_back(params, work)
+                self.update_one_by_one(group, work, Scratch(work.params))
+            write_back(found.params, work.params)
         return loss
 
     @staticmethod
@@ -171,32 +187,10 @@ class MomentOptimizer(Optimizer):
             return True
         return not all(type(p) in (Tensor, torch.nn.Parameter) and p.device.type == "cpu" for p in params)
 
-    @staticmethod
-    def _counts(group: dict[str, Any], steps: list[Tensor]) -> list[TensorOrFloat]:
-        """Tensors while compiling or capturing (no sync, no recompilation), numbers otherwise (cheaper)."""
-        if torch.compiler.is_compiling() or group["capturable"]:
-            return list(steps)
-        return [float(s) for s in steps]
-
-    def update(
-        self,
-        group: dict[str, Any],
-        params: list[Tensor],
-        grads: list[Tensor],
-        first: list[Tensor],
-        second: list[Tensor],
-        steps: list[TensorOrFloat],
-    ) -> None:
+    def update(self, group: dict[str, Any], at: Lists) -> None:
+        """Move ``at.params`` and both states by operations on whole lists."""
         raise NotImplementedError
 
-    def update_one_by_one(
-        self,
-        group: dict[str, Any],
-        params: list[Tensor],
-        grads: list[Tensor],
-        first: list[Tensor],
-        second: list[Tensor],
-        steps: list[float],
-        scratch: Scratch,
-    ) -> None:
+    def update_one_by_one(self, group: dict[str, Any], at: Lists, scratch: Scratch) -> None:
+        """The same for one tensor after the other."""
         raise NotImplementedError

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from zoo.optimizers._base import MomentOptimizer, Scratch, TensorOrFloat, check_betas, check_range
+from zoo.optimizers._base import Lists, MomentOptimizer, Scratch, TensorOrFloat, check_betas, check_common, check_range
 
 
 def bounds(final_lr: TensorOrFloat, gamma: float, t: TensorOrFloat) -> tuple[Any, Any]:
@@ -64,11 +64,9 @@ class AdaBound(MomentOptimizer):
     ) -> None:
         name = "amsbound" if amsbound else "adabound"
         tiny = torch.finfo(torch.float32).tiny
-        check_range(name, "lr", lr, 0.0)
+        check_common(name, lr, eps, weight_decay)
         check_range(name, "final_lr", final_lr, 0.0)
         check_range(name, "gamma", gamma, tiny, 1.0)
-        check_range(name, "eps", eps, 0.0)
-        check_range(name, "weight_decay", weight_decay, 0.0)
         check_betas(name, betas)
         super().__init__(
             params,
@@ -96,15 +94,8 @@ class AdaBound(MomentOptimizer):
     def _maxima(self, group: dict[str, Any]) -> list[Tensor]:
         return [self.state[p]["max_exp_avg_sq"] for p in group["params"] if p.grad is not None]
 
-    def update(
-        self,
-        group: dict[str, Any],
-        params: list[Tensor],
-        grads: list[Tensor],
-        first: list[Tensor],
-        second: list[Tensor],
-        steps: list[TensorOrFloat],
-    ) -> None:
+    def update(self, group: dict[str, Any], at: Lists) -> None:
+        params, grads, first, second, steps = at
         (beta1, beta2), lr = group["betas"], group["lr"]
         final_lr = group["final_lr"] * lr / group["initial_lr"]
         if group["weight_decay"]:
@@ -124,20 +115,11 @@ class AdaBound(MomentOptimizer):
         clipped = [r.clamp(low, high) for r, (low, high) in zip(rate, band, strict=True)]
         torch._foreach_addcmul_(params, clipped, first, -1.0)
 
-    def update_one_by_one(
-        self,
-        group: dict[str, Any],
-        params: list[Tensor],
-        grads: list[Tensor],
-        first: list[Tensor],
-        second: list[Tensor],
-        steps: list[float],
-        scratch: Scratch,
-    ) -> None:
+    def update_one_by_one(self, group: dict[str, Any], at: Lists, scratch: Scratch) -> None:
         (beta1, beta2), lr, decay = group["betas"], float(group["lr"]), group["weight_decay"]
         final_lr = group["final_lr"] * lr / float(group["initial_lr"])
-        maxima = self._maxima(group) if group["amsbound"] else second
-        for w, g, m, v, top, t in zip(params, grads, first, second, maxima, steps, strict=True):
+        maxima = self._maxima(group) if group["amsbound"] else at.second
+        for w, g, m, v, t, top in zip(*at, maxima, strict=True):
             if decay:
                 g = torch.add(g, w, alpha=decay, out=scratch(1, w))
             m.lerp_(g, 1 - beta1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from zoo.optimizers._base import MomentOptimizer, Scratch, TensorOrFloat, check_range
+from zoo.optimizers._base import Lists, MomentOptimizer, Scratch, TensorOrFloat, check_common, check_range
 
 
 def growth(beta2: float, t: TensorOrFloat) -> TensorOrFloat:
@@ -65,9 +65,7 @@ class AdaX(MomentOptimizer):
         capturable: bool = False,
     ) -> None:
         name = "adax_w" if decoupled else "adax"
-        check_range(name, "lr", lr, 0.0)  # type: ignore[arg-type]
-        check_range(name, "eps", eps, 0.0)
-        check_range(name, "weight_decay", weight_decay, 0.0)
+        check_common(name, lr, eps, weight_decay)
         check_range(name, "betas[0]", betas[0], 0.0, 1.0)
         if not 0.0 < betas[1] <= 0.1:
             raise ValueError(
@@ -77,15 +75,8 @@ class AdaX(MomentOptimizer):
         options = {"decoupled": decoupled, "foreach": foreach, "capturable": capturable}
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, **options})
 
-    def update(
-        self,
-        group: dict[str, Any],
-        params: list[Tensor],
-        grads: list[Tensor],
-        first: list[Tensor],
-        second: list[Tensor],
-        steps: list[TensorOrFloat],
-    ) -> None:
+    def update(self, group: dict[str, Any], at: Lists) -> None:
+        params, grads, first, second, steps = at
         (beta1, beta2), eps, decay, lr = group["betas"], group["eps"], group["weight_decay"], group["lr"]
         sums = [growth(beta2, t) for t in steps]
         if decay and not group["decoupled"]:
@@ -103,18 +94,9 @@ class AdaX(MomentOptimizer):
         torch._foreach_mul_(update, -lr)
         torch._foreach_add_(params, update)
 
-    def update_one_by_one(
-        self,
-        group: dict[str, Any],
-        params: list[Tensor],
-        grads: list[Tensor],
-        first: list[Tensor],
-        second: list[Tensor],
-        steps: list[float],
-        scratch: Scratch,
-    ) -> None:
+    def update_one_by_one(self, group: dict[str, Any], at: Lists, scratch: Scratch) -> None:
         (beta1, beta2), eps, decay, lr = group["betas"], group["eps"], group["weight_decay"], float(group["lr"])
-        for w, g, m, v, t in zip(params, grads, first, second, steps, strict=True):
+        for w, g, m, v, t in zip(*at, strict=True):
             total = float(growth(beta2, t))
             share = beta2 / total
             if decay and not group["decoupled"]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from zoo.optimizers._base import MomentOptimizer, Scratch, TensorOrFloat, check_betas, check_range
+from zoo.optimizers._base import Lists, MomentOptimizer, Scratch, check_betas, check_common
 
 
 def trust_ratios(weights: Iterable[Tensor], updates: Iterable[Tensor]) -> list[Tensor]:
@@ -65,22 +65,13 @@ class LANS(MomentOptimizer):
         foreach: bool | None = None,
         capturable: bool = False,
     ) -> None:
-        check_range("lans", "lr", lr, 0.0)  # type: ignore[arg-type]
-        check_range("lans", "eps", eps, 0.0)
-        check_range("lans", "weight_decay", weight_decay, 0.0)
+        check_common("lans", lr, eps, weight_decay)
         check_betas("lans", betas)
         options = {"foreach": foreach, "capturable": capturable}
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, **options})
 
-    def update(
-        self,
-        group: dict[str, Any],
-        params: list[Tensor],
-        grads: list[Tensor],
-        first: list[Tensor],
-        second: list[Tensor],
-        steps: list[TensorOrFloat],
-    ) -> None:
+    def update(self, group: dict[str, Any], at: Lists) -> None:
+        params, grads, first, second, steps = at
         (beta1, beta2), eps, decay, lr = group["betas"], group["eps"], group["weight_decay"], group["lr"]
         current = torch._foreach_div(grads, torch._foreach_add(torch._foreach_norm(grads), eps))
         torch._foreach_lerp_(first, current, 1 - beta1)
@@ -103,18 +94,9 @@ class LANS(MomentOptimizer):
         torch._foreach_addcmul_(params, momentum, of_momentum)
         torch._foreach_addcmul_(params, current, of_current)
 
-    def update_one_by_one(
-        self,
-        group: dict[str, Any],
-        params: list[Tensor],
-        grads: list[Tensor],
-        first: list[Tensor],
-        second: list[Tensor],
-        steps: list[float],
-        scratch: Scratch,
-    ) -> None:
+    def update_one_by_one(self, group: dict[str, Any], at: Lists, scratch: Scratch) -> None:
         (beta1, beta2), eps, decay, lr = group["betas"], group["eps"], group["weight_decay"], float(group["lr"])
-        for w, g, m, v, t in zip(params, grads, first, second, steps, strict=True):
+        for w, g, m, v, t in zip(*at, strict=True):
             root1, root2 = 1 - beta1**t, (1 - beta2**t) ** 0.5
             current = torch.div(g, torch.linalg.vector_norm(g) + eps, out=scratch(0, w))
             m.lerp_(current, 1 - beta1)
