@@ -35,6 +35,7 @@ __all__ = [
     "fold",
     "get",
     "info",
+    "list_checkpoints",
     "list_methods",
     "list_models",
     "list_papers",
@@ -136,16 +137,19 @@ def fold(model: nn.Module, example: Any = None) -> tuple[nn.Module, FoldReport]:
     Folded are batch norms and all methods that normalise with stored values (``eval_affine``), where a layer's output
     feeds that norm alone; fused activations stay. Standardised, centred and reparametrised weights become plain ones.
     One forward pass shows what feeds what. ``model`` is left as it is; the copy gives the same outputs but for rounding.
+    A layer by itself is folded, too, where it computes its weight: a standardised convolution becomes a plain one.
 
     Args:
         model: any module in eval mode.
-        example: its input, a tensor or a tuple (default: random images of the model's own size).
+        example: its input, a tensor or a tuple (default: random images of the model's own size, or what its first layer
+            takes).
 
     Returns:
         The folded copy, and what was folded or kept, with reasons and the measured difference of the outputs.
 
     Raises:
-        zoo.errors.ZooError: a module in training mode, without values, or whose forward pass fails.
+        zoo.errors.ZooError: a module in training mode, without values, with nothing that could be folded (a lone norm or
+            plain layer, a model without either), or whose forward pass fails.
     """
     from zoo.factory.fold import fold
 
@@ -203,6 +207,19 @@ def list_papers(pattern: str | Iterable[str] = "*", *, exclude: str | Iterable[s
     from zoo.registry.lookup import registry
 
     return registry().select("paper", pattern, exclude, where)
+
+
+def list_checkpoints(
+    pattern: str | Iterable[str] = "*", *, exclude: str | Iterable[str] = (), **where: Any
+) -> list[str]:
+    """Known weights that match; as :func:`list_methods`. timm's go by their tag, those that a model declares by ``model.tag``.
+
+    Fields: method, paper, category, model, architecture, licence, params, macs, top1 (ImageNet-1k), num_classes, input_size,
+    source (timm, hub, bundled), pinned, hub_id. ``list_checkpoints(method="group_norm", licence="permissive", top1=(80, None))``.
+    """
+    from zoo.registry.lookup import registry
+
+    return registry().select("checkpoint", pattern, exclude, where)
 
 
 def search(text: str, limit: int = 20) -> list[Hit]:

@@ -236,6 +236,51 @@ def test_refusals() -> None:
         zoo.fold(model.eval(), torch.randn(2, 5, 4, 4))
 
 
+@pytest.mark.parametrize(
+    ("layer", "plain"),
+    [
+        (zoo.create("weight_standardization", 3, 8, 3, padding=1), nn.Conv2d),
+        (WSConv1d(3, 8, 3, groups=1), nn.Conv1d),
+        (zoo.create("centred_conv", 3, 4, 3), nn.Conv2d),
+        (zoo.create("weight_norm", nn.Linear(5, 4)), nn.Linear),
+        (zoo.create("weight_norm", nn.ConvTranspose2d(4, 6, 3, groups=2)), nn.ConvTranspose2d),
+    ],
+)
+def test_a_layer_by_itself(layer: nn.Module, plain: type[nn.Module]) -> None:
+    folded, report = zoo.fold(layer.eval())
+    assert type(folded) is plain
+    assert [(p.path, p.new) for p in report.plain] == [("", plain.__name__)]
+    size = (layer.in_features,) if plain is nn.Linear else (layer.in_channels, *(7,) * len(layer.kernel_size))
+    x = torch.randn(2, *size)
+    torch.testing.assert_close(folded(x), layer(x), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ZooError, match="nothing to fold"):
+        zoo.fold(folded)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (nn.Linear(3, 8), nn.BatchNorm1d(8)),
+        (nn.Conv1d(3, 8, 3), nn.BatchNorm1d(8)),
+        (nn.Conv3d(2, 4, 3), nn.BatchNorm3d(4)),
+        (nn.ConvTranspose2d(3, 4, 2), nn.BatchNorm2d(4)),
+    ],
+)
+def test_the_first_layer_tells_the_example(layers: tuple[nn.Module, ...]) -> None:
+    folded, report = zoo.fold(lived_in(nn.Sequential(*layers)))
+    assert len(report.folded) == 1
+    assert isinstance(folded[1], nn.Identity)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [nn.BatchNorm2d(4), nn.LayerNorm(4), nn.Conv2d(3, 4, 3), nn.Linear(3, 4), nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())],
+)  # fmt: skip
+def test_nothing_to_fold_is_said(model: nn.Module) -> None:
+    with pytest.raises(ZooError, match=f"nothing to fold in {type(model).__name__}: .*pass both"):
+        zoo.fold(model.eval())
+
+
 def test_trainability_and_half_precision_stay() -> None:
     model = lived_in(nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5))).bfloat16().requires_grad_(False)
     folded, report = zoo.fold(model)

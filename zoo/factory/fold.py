@@ -273,10 +273,27 @@ def _run(model: nn.Module, example: tuple[Any, ...]) -> Any:
         ) from error
 
 
+def _computes_weight(module: nn.Module) -> bool:
+    return _plain_class(module) is not None or parametrize.is_parametrized(module, "weight")
+
+
+def _size_of_first(model: nn.Module) -> tuple[int, ...] | None:
+    """What the first layer takes, where that is no image or the model is that layer; None elsewhere."""
+    kinds = (*_CONVS, *_TRANSPOSED, nn.Linear, _BatchNorm)
+    first: Any = next((m for m in model.modules() if isinstance(m, kinds)), None)
+    if isinstance(first, nn.Linear):
+        return (first.in_features,)
+    if isinstance(first, _BatchNorm):
+        return (first.num_features, *(8,) * {nn.BatchNorm1d: 0, nn.BatchNorm3d: 3}.get(type(first), 2))
+    if first is None or (isinstance(first, nn.Conv2d) and first is not model):
+        return None
+    return (first.in_channels, *(32,) * len(first.kernel_size))
+
+
 def _default_example(model: nn.Module, like: Tensor) -> tuple[tuple[Tensor], Any]:
-    """Random images with the channels of the first convolution, or where a stem rearranges them, of timm's settings."""
+    """What the first layer takes: random images mostly, or where a stem rearranges them, images of timm's settings."""
     cfg: Any = getattr(model, "pretrained_cfg", None)
-    size = _input_size(model)
+    size = (None if cfg else _size_of_first(model)) or _input_size(model)
     stated = tuple(cfg["input_size"]) if isinstance(cfg, dict) and cfg.get("input_size") else size
     for wanted in (size, stated):
         generator = torch.Generator().manual_seed(0)
@@ -296,6 +313,13 @@ def _difference(before: Any, after: Any) -> float:
     )
 
 
+def _nothing(name: str, why: str) -> ZooError:
+    return ZooError(
+        f"fold found nothing to fold in {name}: {why}. A norm goes into the convolution or linear layer before it: pass both, "
+        "as in torch.nn.Sequential(conv, norm)"
+    )
+
+
 def fold(model: nn.Module, example: Any = None) -> tuple[nn.Module, FoldReport]:
     """See :func:`zoo.fold`, which documents it."""
     if not isinstance(model, nn.Module):
@@ -310,12 +334,17 @@ def fold(model: nn.Module, example: Any = None) -> tuple[nn.Module, FoldReport]:
     first = next((t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), None)
     if first is None or any(t.is_meta for t in (*model.parameters(), *model.buffers())):
         raise ZooError(f"fold needs values, and {type(model).__name__} has no tensors or some on the meta device")
+    name, alone = type(model).__name__, _computes_weight(model)
+    if not alone and (_foldable(model) or _is_candidate(model) or is_norm(model)):
+        raise _nothing(name, "it is a layer by itself, and its weight is not computed from another")
     model, parameters_before = copy.deepcopy(model), count_parameters(model)
     if example is None:
         example, before = _default_example(model, first)
     else:
         example = example if isinstance(example, tuple) else (example,)
         before = _run(model, example)
+    if alone:  # a layer by itself needs somewhere to hang
+        model = nn.Sequential(model).eval()
     plain = _weights_to_plain(model)
     owners = Counter(id(p) for m in model.modules() for p in m._parameters.values() if p is not None)
     shared = {key for key, n in owners.items() if n > 1}
@@ -341,10 +370,14 @@ def fold(model: nn.Module, example: Any = None) -> tuple[nn.Module, FoldReport]:
         _hang(site, _remainder(norm))
         folded.append(Folded(site.path, type(norm).__name__, paths[layer]))
     kept += _others(model, {s.module for s in norms})
+    if not (folded or plain or kept):
+        raise _nothing(name, "it holds no norm, and no layer that computes its weight")
+    if alone:
+        model, plain = model[0], [p._replace(path="") for p in plain]  # type: ignore[index]
     error = _difference(before, _run(model, example))
     if error > 1e-2 and first.dtype in (torch.float32, torch.float64):
         raise ZooError(
-            f"fold would change the output of {type(model).__name__} by {error:.1e} of its largest value: the model is random "
+            f"fold would change the output of {name} by {error:.1e} of its largest value: the model is random "
             "in evaluation, or uses its layers in a way that one forward pass does not show"
         )
     return model, FoldReport(
