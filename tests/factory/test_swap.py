@@ -297,3 +297,27 @@ def test_meta_device_stays_meta() -> None:
         model = timm.create_model("resnet18")
     zoo.swap(model, norm="group_norm", act="mish")
     assert all(p.is_meta for p in model.parameters())
+
+
+def test_places_that_are_kept():
+    """The paper's FReLU networks: the stem and the last stage keep their ReLU."""
+    model = zoo.create("resnet18", act={"frelu": {"keep": ["act1", "layer4.*"], "zero_init": True}}, num_classes=3)
+    kinds = {n: type(m).__name__ for n, m in model.named_modules() if type(m).__name__ in {"ReLU", "FReLU"}}
+    stays = {n for n in kinds if n == "act1" or n.startswith("layer4.")}
+    assert len(stays) == 5
+    assert {n for n, kind in kinds.items() if kind == "ReLU"} == stays
+    assert len(kinds) > len(stays)
+    report = zoo.swap_report(model)
+    assert {k.path for k in report.kept if k.by_design} == stays
+    with torch.no_grad():  # a gain of zero: the network is the one with ReLU
+        x = torch.randn(2, 3, 64, 64)
+        plain = zoo.create("resnet18", num_classes=3)
+        plain.load_state_dict({k: v for k, v in model.state_dict().items() if k in plain.state_dict()})
+        torch.testing.assert_close(model.eval()(x), plain.eval()(x))
+
+
+def test_keeping_a_place_that_is_not_there():
+    with pytest.raises(SwapError, match=r"keep='layer9.*'.* matches none of act1"):
+        zoo.create("resnet18", act={"frelu": {"keep": "layer9.*"}})
+    with pytest.raises(SwapError, match="one place"):
+        zoo.create("resnet18", pool={"isqrt_cov": {"keep": "global_pool"}})

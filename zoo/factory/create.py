@@ -17,6 +17,8 @@ from zoo.registry.schema import LAYOUTS, SWAPPABLE, Method, Model, split_spec
 
 _reports: WeakKeyDictionary[nn.Module, SwapReport] = WeakKeyDictionary()
 SwapSpec = str | dict[str, dict[str, Any]]
+#: Beside a method's own parameters in a swap: shell patterns of paths that stay, ``{"frelu": {"keep": ["layer4.*"]}}``.
+KEEP = "keep"
 
 
 def create(
@@ -169,7 +171,7 @@ def _resolve_spec(swap: str, spec: SwapSpec) -> tuple[Method | str, dict[str, An
         from zoo.factory.targets import unknown_argument
 
         for parameter in parameters:
-            if parameter not in target_parameters:
+            if parameter not in target_parameters and parameter != KEEP:
                 raise unknown_argument(identity, parameter, list(target_parameters))
     return method, parameters, shown
 
@@ -178,6 +180,21 @@ def _plan(
     model: nn.Module, swap: str, spec: tuple[Method | str, dict[str, Any], str], input_size: tuple[int, ...] | None
 ) -> Plan:
     method, parameters, shown = spec
+    keep = parameters.get(KEEP)
+    plan = _plan_all(model, swap, method, {k: v for k, v in parameters.items() if k != KEEP}, shown, input_size)
+    if keep is not None:
+        plan.spare([keep] if isinstance(keep, str) else list(keep))
+    return plan
+
+
+def _plan_all(
+    model: nn.Module,
+    swap: str,
+    method: Method | str,
+    parameters: dict[str, Any],
+    shown: str,
+    input_size: tuple[int, ...] | None,
+) -> Plan:
     if swap == "act":
         from zoo.factory.acts import plan_acts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -41,6 +42,24 @@ class Plan:
 
     def keep(self, site: Site, reason: str, by_design: bool = False) -> None:
         self.kept.append(Kept(site.path, type(site.module).__name__, reason, by_design))
+
+    def spare(self, patterns: list[str]) -> None:
+        """Leave the sites whose path one of the shell patterns matches (``layer4.*``) as they are, by design.
+
+        Raises:
+            SwapError: a pattern that matches nothing, which is a misspelt path more often than not.
+        """
+        paths = [s.path for s, _, _ in self.new] + [k.path for k in self.kept]
+        for pattern in patterns:
+            if not any(fnmatchcase(path, pattern) for path in paths):
+                some = ", ".join(paths[:6]) + (", ..." if len(paths) > 6 else "")
+                raise SwapError(f"{self.swap}={self.method}: keep={pattern!r} matches none of {some}")
+        spared = [s for s, _, _ in self.new if any(fnmatchcase(s.path, p) for p in patterns)]
+        if spared and self.also:
+            raise SwapError(f"{self.swap}={self.method} has one place, keep= would leave nothing to replace")
+        self.new = [entry for entry in self.new if entry[0] not in spared]
+        for site in spared:
+            self.keep(site, "kept as asked", by_design=True)
 
     def carry_out(self, model: nn.Module, allow_partial: bool) -> SwapReport:
         """Exchange the modules; nothing happens when the plan is not complete and ``allow_partial`` is off.
