@@ -126,6 +126,7 @@ def _config(root: Path, out: Path, entries: list[Any], offline: bool) -> str:
         "docs_dir": str(out),
         "site_dir": str(out.parent / ("site-offline" if offline else "site")),
         "theme": {"custom_dir": str(root / "overrides")},
+        "hooks": [str(root / "zoo" / "site" / "speed.py")],
         "plugins": {"mkdocstrings": {"handlers": {"python": {"paths": [str(root)]}}}},
         "nav": entries,
     }

@@ -67,6 +67,7 @@ class Site:
 
     # ------------------------------------------------------------------ committed data, absent until somebody made it
 
+    @cache  # noqa: B019 - one Site lives for one generation
     def data(self, name: str) -> dict[str, Any]:
         """``docs/data/<name>.json``, or an empty mapping; a broken file is reported, not hidden."""
         path = self.docs / "data" / f"{name}.json"

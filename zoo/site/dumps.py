@@ -70,6 +70,10 @@ def _llms(site: Site) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _line(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
 def dumps(site: Site) -> dict[str, str]:
     """Path -> text of the data files; all of them deterministic."""
     from zoo.registry.schema import Evidence, Method, Model
@@ -80,8 +84,16 @@ def dumps(site: Site) -> dict[str, str]:
     }
     schemas = {m.__name__.lower(): m.model_json_schema() for m in (PaperSchema, Method, Model, Evidence)}
 
-    def pretty(value: Any) -> str:
-        return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    def pretty(value: dict[str, Any]) -> str:
+        """One record a line: files that differ little give small differences."""
+        parts = []
+        for name, records in sorted(value.items()):
+            if isinstance(records, dict):
+                lines = (f" {json.dumps(k)}: {_line(v)}" for k, v in sorted(records.items()))
+                parts.append(f"{json.dumps(name)}: {{\n" + ",\n".join(lines) + "\n}")
+            else:
+                parts.append(f"{json.dumps(name)}: {_line(records)}")
+        return "{\n" + ",\n".join(parts) + "\n}\n"
 
     return {
         "data/registry.json": pretty(_records(site)),

@@ -8,12 +8,11 @@ second line, after Markdown has been parsed.
 from __future__ import annotations
 
 import html
+import json
 import math
 import re
 from collections.abc import Callable
 from typing import Any
-
-import yaml
 
 #: Turns a code span that is exactly a known name into a link target, or None.
 Linker = Callable[[str], "str | None"]
@@ -213,8 +212,9 @@ def table(headers: list[str], rows: list[list[str]]) -> str:
 
 
 def front(**fields: Any) -> str:
-    """Front matter of a generated page."""
-    return "---\n" + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=1000) + "---\n\n"
+    """Front matter of a generated page. Its values are JSON, which YAML reads and which is fast to write."""
+    lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in fields.items())
+    return "---\n" + "".join(lines) + "---\n\n"
 
 
 def number(value: float | int | None, digits: int = 3) -> str:

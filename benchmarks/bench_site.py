@@ -1,0 +1,175 @@
+"""Speed of the site: cold and incremental build, growth with generated papers, weight and readiness of a first visit.
+
+Papers beyond those that ship are copies of them under other names, so a page is as heavy as a real one. Bounds are absolute: the
+baseline of a row is the bound of the site's specification, so the target is a ratio of 1. Cold means no file of an earlier build,
+generation of the sources included. Seconds are elapsed ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from common import main, row
+
+ROOT = Path(__file__).resolve().parents[1]
+COLD_S, CHANGED_S, FIRST_LOAD_MB, INTERACTIVE_S = 6.0, 2.5, 1.5, 1.0
+SIZES = (90, 300, 1000)
+GENERATE = """
+import sys
+from pathlib import Path
+from zoo.registry.load import load
+from zoo.registry.lookup import Registry, use
+root, out = Path(sys.argv[1]), Path(sys.argv[2])
+use(Registry(load(root), root))
+from zoo.site.build import generate
+generate(out)
+"""
+
+
+def copies(root: Path, count: int) -> None:
+    """A registry of ``count`` papers: the shipped one, cut or repeated. Relations and models to papers that are cut go."""
+    registry = yaml.safe_load((ROOT / "registry.yaml").read_text(encoding="utf-8"))
+    pages = sorted((ROOT / "catalog").glob("*/*.md"))
+    kept = {page.stem for page in pages[:count]}
+    methods: dict[str, Any] = {}
+    for i in range(count):
+        page, round_ = pages[i % len(pages)], i // len(pages)
+        suffix = f"_copy{round_}" if round_ else ""
+        _, head, body = page.read_text(encoding="utf-8").split("---\n", 2)
+        facts = yaml.safe_load(head)
+        related = {
+            r: {t: why for t, why in found.items() if t in kept} for r, found in facts.pop("relations", {}).items()
+        }
+        if suffix:
+            facts |= {"arxiv": f"{3000 + i // 100:04d}.{i:05d}"} if "arxiv" in facts else {}
+            facts.pop("aliases", None)
+        else:
+            facts["relations"] = {r: found for r, found in related.items() if found}
+        folder = root / "catalog" / page.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{page.stem}{suffix}.md").write_text(f"---\n{yaml.safe_dump(facts)}---\n{body}", encoding="utf-8")
+        if not suffix and (evidence := page.with_name(f"{page.stem}.evidence.json")).is_file():
+            shutil.copy(evidence, folder)
+        for method, record in registry["methods"].items():
+            if record["paper"] == page.stem:
+                copied = {k: v for k, v in record.items() if not (suffix and k in ("aliases", "weights"))}
+                methods[method + suffix] = {**copied, "paper": page.stem + suffix}
+    models = {k: v for k, v in registry["models"].items() if _stays(v, kept, set(methods))}
+    text = yaml.safe_dump({"methods": methods, "models": models})
+    (root / "registry.yaml").write_text(text, encoding="utf-8")
+    shutil.copy(ROOT / "registry.lock.json", root)
+
+
+def _stays(model: dict[str, Any], papers: set[str], methods: set[str]) -> bool:
+    swapped = {str(spec).split("(")[0].split(":")[0] for spec in model.get("swaps", {}).values()}
+    return set(model.get("papers", ())) <= papers and swapped <= methods
+
+
+def timed(*commands: list[str]) -> float:
+    """Elapsed seconds of programs that run one after the other."""
+    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "DISABLE_MKDOCS_2_WARNING": "true"}
+    start = time.perf_counter()
+    for arguments in commands:
+        done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=env, check=False)
+        if done.returncode:
+            raise SystemExit(done.stderr[-2000:])
+    return time.perf_counter() - start
+
+
+def measure(count: int, repeat: int, folder: Path) -> dict[str, float]:
+    """Median seconds of cold builds and of a build after one page changed. The built site stays in ``folder``."""
+    root, out = folder / "root", folder / "docs"
+    root.mkdir()
+    copies(root, count)
+    generate = ["-c", GENERATE, str(root), str(out)]
+    mkdocs = ["-m", "mkdocs", "build", "-q", "-f", str(folder / "mkdocs.gen.yml")]
+    cold, changed = [], []
+    for _ in range(repeat):
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(folder / "site", ignore_errors=True)
+        cold.append(timed(generate, mkdocs))
+    page = sorted(root.glob("catalog/normalization/*.md"))[0]
+    for i in range(repeat):
+        page.write_text(page.read_text(encoding="utf-8") + f"\nOne more sentence, {i}.\n", encoding="utf-8")
+        changed.append(timed(generate, [*mkdocs, "--dirty"]))
+    return {"cold": statistics.median(cold), "changed": statistics.median(changed)}
+
+
+def visit(site: Path, runs: int) -> dict[str, float] | None:
+    """Bytes of a first visit and seconds until mathematics is set and a tab answers; None without a browser."""
+    sys.path.insert(0, str(ROOT / "tests" / "site"))
+    from browser import ARGUMENTS, CHROMIUM, context, served
+
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return None
+    if not Path(CHROMIUM).exists():
+        return None
+    weights, seconds = [], []
+    with sync_playwright() as playwright, served(site) as base:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        for _ in range(runs):  # a new context has an empty cache
+            with context(browser, viewport={"width": 1280, "height": 900}) as (made, _):
+                page = made.new_page()
+                sizes: list[int] = []
+                page.on("response", lambda r, s=sizes: s.append(len(r.body()) if r.ok else 0))
+                start = time.perf_counter()
+                page.goto(base + "normalization/group_norm/", wait_until="domcontentloaded")
+                page.wait_for_function("document.querySelectorAll('.arithmatex .katex').length > 5")
+                seconds.append(time.perf_counter() - start)
+                page.wait_for_load_state("networkidle")
+                weights.append(sum(sizes) / 1e6)
+        browser.close()
+    return {"seconds": statistics.median(seconds), "megabytes": max(weights)}
+
+
+def run() -> list[dict[str, Any]]:
+    """All rows. Larger sizes are built once: the largest takes about a minute."""
+    rows: list[dict[str, Any]] = []
+    cold: dict[int, float] = {}
+    seen = None
+
+    def bound(name: str, what: str, value: float, limit: float, runs: int, unit: str) -> None:
+        rows.append(row(name, what, value, limit, 1.0, runs, f"bound of {limit:g} {unit}", unit))
+
+    for count in SIZES:
+        with tempfile.TemporaryDirectory() as name:
+            repeat = 3 if count == SIZES[0] else 1
+            found = measure(count, repeat, Path(name))
+            cold[count] = found["cold"]
+            print(json.dumps({"papers": count, **{k: round(v, 2) for k, v in found.items()}}), file=sys.stderr)
+            if count == SIZES[0]:
+                bound(f"{count} papers, cold", "sources generated, site built", found["cold"], COLD_S, repeat, "s")
+                bound(
+                    "one page changed", "sources generated, that page built", found["changed"], CHANGED_S, repeat, "s"
+                )
+                seen = visit(Path(name) / "site", 5)
+    for small, large in ((SIZES[0], SIZES[1]), (SIZES[1], SIZES[2])):
+        linear, against = cold[small] * large / small, f"{large / small:.1f} x the build of {small}"
+        rows.append(row(f"{large} papers, cold", "linear growth", cold[large], linear, 1.2, 1, against, "s"))
+    if seen:
+        bound(
+            "first visit, weight",
+            "a paper's page, empty cache, not compressed",
+            seen["megabytes"],
+            FIRST_LOAD_MB,
+            5,
+            "MB",
+        )
+        bound("first visit, interactive", "until all mathematics is set", seen["seconds"], INTERACTIVE_S, 5, "s")
+    return rows
+
+
+if __name__ == "__main__":
+    main("site", run)
