@@ -206,10 +206,11 @@ def ensemble(rounds: int = 27) -> list[dict[str, Any]]:
     found = interleave({
         "vmap": together, "loop": in_turn, "vmap gradient": lambda: together(False), "loop gradient": lambda: in_turn(False),
     }, rounds)  # fmt: skip
-    what = "MLP 64-32-10, batch 64, {}"
+    name, what = "ensemble of 8 networks, vmapped", "MLP 64-32-10, batch 64, "
+    step, gradient = what + "SGD with momentum", what + "gradients only"
     return [
-        row("ensemble of 8 networks, vmapped, step", what.format("SGD with momentum"), found["vmap"], found["loop"], 0.5, rounds, "loop over networks and optimizers"),
-        row("ensemble of 8 networks, vmapped, gradients", what.format("gradients only"), found["vmap gradient"], found["loop gradient"], None, rounds, "loop over networks"),
+        row(f"{name}, step", step, found["vmap"], found["loop"], 0.5, rounds, "loop over networks and optimizers"),
+        row(f"{name}, gradients", gradient, found["vmap gradient"], found["loop gradient"], None, rounds, "loop over networks"),
     ]  # fmt: skip
 
 

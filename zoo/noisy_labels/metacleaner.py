@@ -35,7 +35,8 @@ class NoisyWeighting(nn.Module):
 class CleanedNetwork(nn.Module):
     """The network with the weighting between its features and its classifier; the plain network in evaluation.
 
-    In training ``(C' * N, *)`` becomes ``(C', K)`` logits of the cleaned classes and ``(C', N)`` weights.
+    In training ``(C' * N, *)`` becomes ``(C', K)`` logits of the cleaned classes, ``(C', N)`` weights and, detached,
+    ``(C' * N, K)`` logits of each sample by itself.
     """
 
     def __init__(self, model: Any, per_class: int, hidden: int) -> None:
@@ -51,7 +52,10 @@ class CleanedNetwork(nn.Module):
         groups = v.unflatten(0, (-1, self.per_class))
         alpha = self.weighting(groups)
         clean = (alpha.unsqueeze(2) * groups).sum(1)
-        return self.model.get_classifier()(clean), alpha
+        classifier = self.model.get_classifier()
+        with torch.no_grad():
+            own = classifier(v)
+        return classifier(clean), alpha, own
 
 
 class MetaCleaner(Algorithm):
@@ -63,6 +67,9 @@ class MetaCleaner(Algorithm):
         per_class: N consecutive samples of the batch share a class, as :class:`ClassGroupSampler` delivers them.
         hidden: width of the weighting net (the paper's layer sizes could not be checked).
         num_samples: size of the training set, for :meth:`suspects`.
+
+    :meth:`suspects` ranks by what the classifier says of each sample by itself: the weights, measured on digits, do not tell
+    right from wrong labels.
 
     ``forward(input, target, index=None)``. ``output`` holds the ``(C', K)`` logits of the cleaned classes.
 
@@ -93,8 +100,8 @@ class MetaCleaner(Algorithm):
         if not self.training:
             output = self.trainable_module(input)
             return {"loss": F.cross_entropy(wide(output), target), "output": output}
-        output, alpha = self.trainable_module(input)
-        self.remember(index, alpha.flatten() * self.per_class)
+        output, alpha, own = self.trainable_module(input)
+        self.remember(index, -F.cross_entropy(wide(own), target, reduction="none"))
         return {"loss": F.cross_entropy(wide(output), target[:: self.per_class]), "output": output, "weights": alpha}
 
 
