@@ -1,0 +1,85 @@
+"""Claims of Scaled Weight Standardization (arXiv 2101.08692)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from zoo.claims import Outcome, mean_and_spread, verdict
+from zoo.claims.data import digits
+from zoo.claims.train import accuracy, fit
+from zoo.weights.scaled_weight_standardization import ScaledWSConv2d, variance_gain
+
+DEPTH, WIDTH = 20, 48
+
+
+def _conv(scaled: bool, before: int, after: int, first: bool) -> nn.Module:
+    if scaled:
+        return ScaledWSConv2d(before, after, 3, padding=1, gamma=1.0 if first else variance_gain("relu"))
+    conv = nn.Conv2d(before, after, 3, padding=1)
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    return conv
+
+
+def _moments(x: Tensor) -> tuple[float, float]:
+    """Mean variance of a channel, and mean square of a channel's mean, over samples and positions away from the border."""
+    inner = x[:, :, 4:-4, 4:-4]
+    return float(inner.var((0, 2, 3)).mean()), float(inner.mean((0, 2, 3)).square().mean())
+
+
+def signal_kept(seeds: Sequence[int]) -> Outcome:
+    """Variance and squared mean of the channels before the last of twenty ReLU convolutions, at initialisation."""
+    found: dict[str, list[float]] = {f"{k}_{m}": [] for k in ("scaled_ws", "he") for m in ("variance", "squared_mean")}
+    for seed in seeds:
+        for name in ("scaled_ws", "he"):
+            torch.manual_seed(seed)
+            x = torch.randn(8, WIDTH, 24, 24)
+            with torch.no_grad():
+                for i in range(DEPTH):
+                    x = _conv(name == "scaled_ws", WIDTH, WIDTH, i == 0)(x if i == 0 else x.relu())
+            variance, squared_mean = _moments(x)
+            found[f"{name}_variance"].append(variance)
+            found[f"{name}_squared_mean"].append(squared_mean)
+    kept = all(0.5 <= v <= 2 for v in found["scaled_ws_variance"]) and max(found["scaled_ws_squared_mean"]) < 0.2
+    shifted = all(m > v for m, v in zip(found["he_squared_mean"], found["he_variance"], strict=True))
+    return Outcome(
+        status=verdict(kept, shifted),
+        measured={name: mean_and_spread(values) for name, values in found.items()},
+        setting=f"{DEPTH} convolutions 3 x 3 of {WIDTH} channels with ReLU between, unit Gaussian input, at initialisation",
+        tolerance=(
+            "scaled WS: mean channel variance within [0.5, 2] and mean squared channel mean below 0.2 in every seed; "
+            "He: squared channel mean larger than the channel variance in every seed"
+        ),
+    )
+
+
+def trains_deep_without_norm(seeds: Sequence[int]) -> Outcome:
+    """Digits, no norm layer, no shortcut."""
+    found: dict[str, list[float]] = {"scaled_ws": [], "he": [], "default": []}
+    for seed in seeds:
+        data = digits(seed=seed)
+        for name in found:
+            torch.manual_seed(seed)
+            layers: list[nn.Module] = []
+            for i in range(DEPTH):
+                before = 16 if i else 1
+                if name == "default":
+                    layers += [nn.Conv2d(before, 16, 3, padding=1), nn.ReLU()]
+                else:
+                    layers += [_conv(name == "scaled_ws", before, 16, i == 0), nn.ReLU()]
+            model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, 10))
+            fit(model, data.x_train, data.y_train, epochs=3, batch_size=32, lr=0.02, seed=seed)
+            found[name].append(accuracy(model, data.x_test, data.y_test))
+    better = all(s > max(h, d) for s, h, d in zip(found["scaled_ws"], found["he"], found["default"], strict=True))
+    return Outcome(
+        status=verdict(min(found["scaled_ws"]) >= 90, better),
+        measured={name: mean_and_spread(values) for name, values in found.items()},
+        setting=(
+            f"scikit-learn digits (500 held out), {DEPTH} convolutions of 16 channels with ReLU, no norm, no shortcut, SGD 0.02 "
+            "with momentum 0.9, batch 32, 3 epochs; he and default are nn.Conv2d with He's and torch's own initialisation"
+        ),
+        tolerance="scaled WS reaches 90 % in every seed; and is above both others in every seed",
+    )
