@@ -15,7 +15,7 @@ def cost(model: nn.Module, input_size: tuple[int, ...]) -> dict[str, int]:
 
     Args:
         model: on any device; a copy without data is run.
-        input_size: ``(C, H, W)``.
+        input_size: ``(C, H, W)``. A model with a method ``example_inputs()`` is called with what that gives instead.
     """
     import copy
 
@@ -35,7 +35,8 @@ def cost(model: nn.Module, input_size: tuple[int, ...]) -> dict[str, int]:
             module.register_forward_hook(count)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        ghost(torch.empty(1, *input_size, device="meta"))
+        own = getattr(ghost, "example_inputs", None)
+        ghost(*(own() if own else (torch.empty(1, *input_size, device="meta"),)))
     return {"macs": counter.get_total_flops() // 2, "activations": activations}
 
 
