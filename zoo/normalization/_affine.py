@@ -37,9 +37,9 @@ def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 def sample_moments(x: Tensor, samples: int = 0) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over positions, ``(N, C)``, or with ``samples`` 1 over samples, too, ``(1, C)``."""
-    share = (samples or len(x)) * x.shape[1] / x.numel()
-    mean = total(wide(x), samples) * share
-    centred = wide(x) - spread(mean, x)  # the difference of E[x^2] and mean^2 would cancel
+    share, x = (samples or len(x)) * x.shape[1] / x.numel(), wide(x)
+    mean = total(x, samples) * share
+    centred = x - spread(mean, x)  # the difference of E[x^2] and mean^2 would cancel
     return mean, total(centred.mul_(centred), samples) * share
 
 

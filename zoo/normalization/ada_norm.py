@@ -39,10 +39,10 @@ class _AdaNorm(Function):
         x, mean, std = ctx.saved_tensors
         inverse = std.reciprocal()
         y, dz = (wide(x) - mean) * inverse, wide(dz)
-        g = (dz * y.detach()).mul_(-ctx.scale * ctx.k).add_(dz, alpha=ctx.scale)
-        slope = (dstd - (g * y).sum(1, keepdim=True) * inverse) / ctx.count
-        constant = dmean / x.shape[1] - g.mean(1, keepdim=True) * inverse
-        return torch.addcmul(g * inverse, y, slope).add_(constant).to(x.dtype), None, None, None, None
+        g = (dz * y.detach()).mul_(-ctx.scale * ctx.k).add_(dz, alpha=ctx.scale).mul_(inverse)  # over std from here on
+        slope = (dstd - (g * y).sum(1, keepdim=True)) / ctx.count
+        constant = dmean / x.shape[1] - g.mean(1, keepdim=True)
+        return torch.addcmul(g, y, slope).add_(constant).to(x.dtype), None, None, None, None
 
 
 def ada_norm(

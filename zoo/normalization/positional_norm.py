@@ -55,7 +55,9 @@ class _Standardise(torch.autograd.Function):
         dy = _wide(dy)
         slope = slope - (dy * centred).sum(1, keepdim=True) * inverse.pow(3) / ctx.count
         constant = constant - dy.mean(1, keepdim=True) * inverse
-        return torch.addcmul(dy * inverse, centred, slope).add_(constant).to(x.dtype), None, None
+        dx = torch.addcmul(constant, centred, slope)
+        del centred  # before the next temporary: at most three tensors of this size at once
+        return dx.add_(dy * inverse).to(x.dtype), None, None
 
 
 def standardise_last(x: Tensor, eps: float, unbiased: bool) -> Tensor:
