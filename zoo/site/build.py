@@ -208,6 +208,7 @@ def serve(*, out: Path | None = None, address: str = "127.0.0.1:8000", interval:
             root / "registry.lock.json",
             *(root / "catalog").rglob("*"),
             *(root / "docs").rglob("*"),
+            *(root / "benchmarks" / "results").glob("*.json"),
         ]
         return {str(p): p.stat().st_mtime_ns for p in watched if p.is_file()}
 

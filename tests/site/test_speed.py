@@ -1,0 +1,88 @@
+"""The hook that saves time changes nothing, and a fault in a worker is a fault of the build."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from zoo.site.build import generate
+from zoo.site.speed import signature
+
+PAGES = (
+    "index.md", "catalog.md", "normalization/index.md", "normalization/positional_norm.md", "normalization/group_norm.md", "optimizers/lans.md",
+    "noisy_labels/elr.md", "compare/lars-vs-lamb-vs-lans.md",
+)  # fmt: skip
+
+
+def build(folder: Path, config: dict, hooks: bool, processes: int) -> tuple[int, str, dict[str, bytes]]:
+    """Exit status, messages and files of a build of few pages."""
+    name = f"site-{hooks}-{processes}"
+    settings = config | {"site_dir": str(folder / name)}
+    if not hooks:
+        settings = {k: v for k, v in settings.items() if k != "hooks"}
+    path = folder / f"{name}.yml"
+    path.write_text(yaml.safe_dump(settings))
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "-f", str(path)],
+        capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "ZOO_DOCS_PROCESSES": str(processes)},
+    )  # fmt: skip
+    files = {p.relative_to(folder / name).as_posix(): p.read_bytes() for p in (folder / name).rglob("*") if p.is_file()}
+    return done.returncode, done.stderr, {n: f for n, f in files.items() if not n.startswith("sitemap")}
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> tuple[Path, dict]:
+    """Configuration over a handful of generated pages."""
+    report = generate(tmp_path / "all" / "docs")
+    config = yaml.safe_load(report.config.read_text())
+    for name in (*PAGES, "assets/zoo.css"):
+        target = tmp_path / "docs" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((report.out / name).read_bytes())
+    config |= {"docs_dir": str(tmp_path / "docs"), "nav": [{f"p{i}": name} for i, name in enumerate(PAGES)]}
+    config |= {"extra_css": ["assets/zoo.css"], "extra_javascript": []}
+    return tmp_path, config
+
+
+def test_same_pages_and_same_search(few: tuple[Path, dict]) -> None:
+    folder, config = few
+    plain_code, plain_said, plain = build(folder, config, hooks=False, processes=1)
+    code, said, fast = build(folder, config, hooks=True, processes=3)
+    assert (plain_code, code) == (0, 0), said
+    assert set(plain) == set(fast)
+    # long signatures are laid out by another formatter, everything else is the same
+    different = [n for n in plain if plain[n] != fast[n] and b"doc-signature" not in plain[n]]
+    assert [n for n in different if n != "search/search_index.json"] == []
+    alone = build(folder, config, hooks=True, processes=1)[2]
+    assert alone == fast
+    warnings = [line for line in plain_said.split("\n") if "WARNING" in line]
+    assert sorted(warnings) == sorted(line for line in said.split("\n") if "WARNING" in line)
+    assert warnings, "pages that were left out must be missed, or this does not test that warnings come back"
+
+
+def test_a_fault_in_any_page_fails(few: tuple[Path, dict]) -> None:
+    folder, config = few
+    for name in (PAGES[1], PAGES[-1]):  # one that this process takes, one that a worker takes
+        page = folder / "docs" / name
+        text = page.read_text()
+        page.write_text(text + "\n\n::: zoo.normalization.positional_norm.Nothing\n")
+        code, said, _ = build(folder, config, hooks=True, processes=2)
+        assert code != 0
+        assert "Nothing" in said
+        page.write_text(text)
+
+
+def test_signature() -> None:
+    short = "def f(a: int, b: str = ',') -> None: pass"
+    assert signature(short, 60) == short
+    long = signature(
+        "def forward(stories: dict[str, int], words: tuple[int, ...] = (1, 2), sep: str = ', ') -> Tensor: pass", 60
+    )
+    assert long == (
+        "def forward(\n    stories: dict[str, int],\n    words: tuple[int, ...] = (1, 2),\n    sep: str = ', ',\n) -> Tensor: pass"
+    )
