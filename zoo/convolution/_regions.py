@@ -36,12 +36,15 @@ def _columns(x: Tensor, filters: Tensor, stride: list[int], padding: list[int], 
     return F.unfold(x[None], tuple(kernel), tuple(dilation), tuple(padding), tuple(stride))[0]
 
 
-def _sorted(choice: Tensor, regions: int) -> tuple[Tensor, list[tuple[int, slice]]]:
-    """Positions ordered by region, and where each region that occurs stands in that order."""
+def _sorted(choice: Tensor, regions: int) -> tuple[Tensor, Tensor, list[tuple[int, slice]]]:
+    """Positions ordered by region, the way back, and where each region that occurs stands in that order."""
     flat = choice.flatten()
     ends = torch.bincount(flat, minlength=regions).cumsum(0).tolist()
     spans = zip([0, *ends], ends, strict=False)
-    return flat.argsort(), [(t, slice(a, b)) for t, (a, b) in enumerate(spans) if b > a]
+    order = flat.argsort()
+    # Reading by index is several times as fast as writing by index.
+    back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    return order, back, [(t, slice(a, b)) for t, (a, b) in enumerate(spans) if b > a]
 
 
 @torch.library.custom_op("zoo::region_product", mutates_args=())
@@ -64,13 +67,13 @@ def region_product(
     n, m, o = filters.shape[:3]
     y = x.new_empty(n, o, *choice.shape[1:])
     for i in range(n):
-        order, spans = _sorted(choice[i], m)
+        order, back, spans = _sorted(choice[i], m)
         columns = _columns(x[i], filters, stride, padding, dilation).index_select(1, order)
         weights = filters[i].flatten(2)
         out = x.new_empty(o, columns.shape[1])
         for t, span in spans:
             out[:, span] = weights[t] @ columns[:, span]
-        y[i].view(o, -1).index_copy_(1, order, out)
+        y[i] = out.index_select(1, back).view(y.shape[1:])
     return y
 
 
@@ -99,20 +102,19 @@ def region_product_backward(
     grad_soft = x.new_zeros(n, m, *choice.shape[1:])
     kernel = list(filters.shape[-2:])
     for i, g in enumerate(_maps(grad)):
-        order, spans = _sorted(choice[i], m)
+        order, back, spans = _sorted(choice[i], m)
         columns = _columns(x[i], filters, stride, padding, dilation)
         weights = filters[i].flatten(2)
         sorted_columns, sorted_g = columns.index_select(1, order), g.index_select(1, order)
-        back = torch.empty_like(columns)
         for t, span in spans:
             grad_filters[i, t] = (sorted_g[:, span] @ sorted_columns[:, span].mT).view(filters.shape[2:])
             sorted_columns[:, span] = weights[t].mT @ sorted_g[:, span]  # this region's patches are read
-        back.index_copy_(1, order, sorted_columns)
-        if kernel == [1, 1] and back.shape[1] == x[i, 0].numel():
-            grad_x[i] = back.view(x.shape[1:])
+        patches = sorted_columns.index_select(1, back)
+        if kernel == [1, 1] and patches.shape[1] == x[i, 0].numel():
+            grad_x[i] = patches.view(x.shape[1:])
         else:
             grad_x[i] = F.fold(
-                back[None], tuple(x.shape[2:]), tuple(kernel), tuple(dilation), tuple(padding), tuple(stride)
+                patches[None], tuple(x.shape[2:]), tuple(kernel), tuple(dilation), tuple(padding), tuple(stride)
             )[0]
         if guide:
             for t in range(m):  # one region's response at a time: it stays in cache
