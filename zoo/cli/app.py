@@ -58,7 +58,9 @@ def _year(text: str | None) -> Any:
 @app.command("list")
 def list_(
     pattern: Annotated[str, typer.Argument(help="Wildcard over ids.")] = "*",
-    what: Annotated[Literal["methods", "models", "papers"], typer.Option(help="What to list.")] = "methods",
+    what: Annotated[
+        Literal["methods", "models", "papers", "checkpoints"], typer.Option(help="What to list.")
+    ] = "methods",
     exclude: Annotated[list[str] | None, typer.Option(help="Wildcard of ids to leave out.")] = None,
     kind: Annotated[str | None, typer.Option(help="norm, optimizer, loss, ...")] = None,
     category: Annotated[str | None, typer.Option(help="normalization, pooling, ...")] = None,
@@ -72,9 +74,10 @@ def list_(
     pretrained: Annotated[
         bool | None, typer.Option("--pretrained/--no-pretrained", help="With or without known weights.")
     ] = None,
+    method: Annotated[str | None, typer.Option(help="Checkpoints that realise this method.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List methods, models or papers, with filters."""
+    """List methods, models, papers or checkpoints, with filters."""
     from zoo.errors import UnknownName
     from zoo.registry.lookup import registry
     from zoo.registry.schema import CATEGORIES, KINDS
@@ -90,16 +93,21 @@ def list_(
         "year": _year(year),
         "backing": backing,
         "pretrained": pretrained,
+        "method": method and registry().method_for(method),
     }
     where = {k: v for k, v in where.items() if v is not None}
     reg = registry()
     singular = what.removesuffix("s")
     found = reg.select(singular, pattern, exclude or (), where)  # type: ignore[arg-type]
+    if what == "checkpoints" and as_json:  # whole records: figures as numbers, unknown as null
+        print_json([{"checkpoint": identity, **reg.checkpoints[identity]} for identity in found])
+        return
     rows = [_row(reg, singular, identity) for identity in found]
     if as_json:
         print_json(rows)
     elif rows:
-        table(f"{len(rows)} {what}", list(rows[0]), [list(r.values()) for r in rows], right=("params", "year"))
+        right = ("params", "MACs", "top-1", "year")
+        table(f"{len(rows)} {what}", list(rows[0]), [list(r.values()) for r in rows], right=right)
     else:
         say(f"no {what} match")
 
@@ -117,10 +125,23 @@ def _row(reg: Any, what: str, identity: str) -> dict[str, Any]:
             "backbone": fields["backbone"](reg, identity),
             "papers": ", ".join(fields["paper"](reg, identity)),
             "params": big(fields["params"](reg, identity)),
+            "MACs": big(fields["macs"](reg, identity)),
             "weights": ", ".join(_tags(reg, identity)) or "none known",
             "licence": ", ".join(
                 x for x in fields["licence"](reg, identity) if x not in {"permissive", "non-commercial", "other"}
             ),
+        }
+    if what == "checkpoint":
+        known = reg.checkpoints[identity]
+        return {
+            "checkpoint": identity,
+            "methods": ", ".join(known["methods"]),
+            "params": big(known["params"]),
+            "MACs": big(known["macs"]),
+            "input": "x".join(map(str, known["input_size"] or ())),
+            "top-1": _top1(known),
+            "licence": known["licence"],
+            "bytes": "pinned" if known["pinned"] else "unpinned",
         }
     columns = ("year", "venue", "category", "status")
     return {
@@ -128,6 +149,11 @@ def _row(reg: Any, what: str, identity: str) -> dict[str, Any]:
         "title": reg.raw.papers[identity]["title"],
         **{f: fields[f](reg, identity) for f in columns},
     }
+
+
+def _top1(known: dict[str, Any]) -> str:
+    """``80.1 at 224``; empty where nothing was published."""
+    return "" if known.get("top1") is None else f"{known['top1']:.1f} at {known['top1_size']}"
 
 
 def _tags(reg: Any, model: str) -> list[str]:
@@ -180,6 +206,7 @@ def show(
             )
             for deviation in method.deviations:
                 say(f"  deviates: {deviation}")
+            say(f"  {filed_line(identity)}")
     if info.models and not info.model:
         say(f"models: {', '.join(info.models)}")
     say(f"evidence: {info.status}")
@@ -210,8 +237,24 @@ def weights_lines(info: Any) -> list[str]:
             or ("not resolved (zoo lock)" if isinstance(checkpoint, dict) else "bundled")
         )
         pinned = "pinned" if c.get("sha256") and (c.get("commit") or place == "bundled") else "unpinned"
-        lines.append(f"weights {c['tag']}: {place}, licence {c.get('licence') or 'unknown'}, {pinned}")
+        top1 = f", top-1 {_top1(c)} px" if c.get("top1") is not None else ""
+        lines.append(f"weights {c['tag']}: {place}, licence {c.get('licence') or 'unknown'}{top1}, {pinned}")
     return lines or ["weights: none known"]
+
+
+def filed_line(method: str) -> str:
+    """How many weights realise a method, and under which class of licence; says so where none are known."""
+    from collections import Counter
+
+    from zoo.registry.licences import CLASSES, licence_class
+    from zoo.registry.lookup import registry
+
+    found = [c for c in registry().checkpoints.values() if method in c["methods"]]
+    if not found:
+        return "weights: none known"
+    by_class = Counter(licence_class(c["licence"]) for c in found)
+    shown = ", ".join(f"{by_class[c]} {c}" for c in CLASSES if by_class[c])
+    return f"weights: {len(found)} ({shown}); zoo list --what checkpoints --method {method}"
 
 
 @app.command()

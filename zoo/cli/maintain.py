@@ -68,6 +68,11 @@ def lock(
         bool, typer.Option("--check", help="Change nothing; exit 1 when the file is out of step.")
     ] = False,
     online: Annotated[bool, typer.Option(help="Also pin weights: ask the Hub for commit, SHA-256 and size.")] = False,
+    results: Annotated[
+        Path | None, typer.Option(help="Take top-1 from this results-imagenet.csv of timm's repository.")
+    ] = None,
+    results_commit: Annotated[str, typer.Option(help="Commit of timm that --results comes from.")] = "",
+    recount: Annotated[bool, typer.Option(help="Count parameters and MACs of every tag again (slow).")] = False,
     as_json: Json = False,
 ) -> None:
     """Write registry.lock.json: what can be resolved about models and weights."""
@@ -76,7 +81,12 @@ def lock(
 
     path = data_root() / "registry.lock.json"
     old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    new = compute(old)
+    new = compute(
+        old,
+        results=(results, results_commit) if results else None,
+        recount=recount,
+        tell=None if as_json else _counting,
+    )
     problems: list[str] = []
     if online:
         from zoo.factory.lock import pin_all
@@ -98,6 +108,11 @@ def lock(
         write_atomic(path, dump_lock(new))
     if problems:
         raise typer.Exit(1)
+
+
+def _counting(done: int, total: int) -> None:
+    if done % 50 == 0 or done == total:
+        say(f"counted {done} of {total} tags")
 
 
 def dump_lock(value: dict[str, Any]) -> str:

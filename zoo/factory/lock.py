@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from zoo.factory.facts import COUNTS, TOP1, count_all, read_top1, top1_of
+from zoo.factory.timm_bridge import record_of
 from zoo.registry.lookup import registry
 
 FORMAT = 1
+COUNTED = "MACs are half the FLOPs of torch.utils.flop_counter: convolutions, matrix products, attention; one input of input_size"
 _PIN = ("commit", "sha256", "size", "pin_source")
 
 
-def compute(old: dict[str, Any]) -> dict[str, Any]:
-    """A new lock: models and tags resolved offline, pins of ``old`` kept.
+def compute(
+    old: dict[str, Any],
+    *,
+    results: tuple[Path, str] | None = None,
+    recount: bool = False,
+    tell: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """A new lock: models and tags resolved offline; pins, published figures and what need not be counted again from ``old``.
 
     Models are built on the meta device; params are those of ``zoo.create(name)``, MACs and activations of one sample at the
-    model's own input size (see ``zoo.factory.summary.cost``).
+    model's own input size (see ``zoo.factory.summary.cost``). Tags are counted the same way (see ``zoo.factory.facts``), which
+    takes the better part of an hour for all of them; so their counts stay while timm's version and timm's record of
+    the tag stay.
+
+    Args:
+        old: the lock as it is; may be empty.
+        results: timm's ``results-imagenet.csv`` and the commit that it comes from; else the figures of ``old`` stay.
+        recount: count every tag again.
+        tell: called with the number of tags counted and to count.
     """
     import timm
 
@@ -30,11 +49,38 @@ def compute(old: dict[str, Any]) -> dict[str, Any]:
     weights = {m: found for m, r in sorted(reg.raw.methods.items()) if (found := _filed(r.get("weights")))}
     for found in weights.values():
         tags.update(found)
-    kept = old.get("timm", {})
-    records = {
-        tag: {**_timm(tag), **{k: kept[tag][k] for k in _PIN if tag in kept and k in kept[tag]}} for tag in sorted(tags)
+    kept, stated = old.get("timm", {}), {tag: _timm(tag) for tag in sorted(tags)}
+    same_timm = old.get("timm_version") == timm.__version__ and not recount
+    known = {
+        tag: {k: kept[tag][k] for k in COUNTS if k in kept[tag]}
+        for tag, record in stated.items()
+        if same_timm and tag in kept and all(kept[tag].get(k) == v for k, v in record.items())
     }
-    return {"format": FORMAT, "timm_version": timm.__version__, "models": models, "timm": records, "weights": weights}
+    counts = count_all((t for t, r in stated.items() if "missing" not in r), known, tell or (lambda done, total: None))
+    facts = dict(old.get("facts", {}))
+    if not facts.get("counts") or any(not known.get(tag) for tag in counts):
+        facts["counts"] = {"what": COUNTED, "torch": str(torch.__version__).partition("+")[0]}
+    top1 = {tag: {k: r[k] for k in TOP1 if k in r} for tag, r in kept.items()}
+    if results is not None:
+        table, facts["top1"] = read_top1(*results)
+        top1 = {tag: top1_of(table.get(tag, {}), r.get("input_size", [0, 0])[1]) for tag, r in stated.items()}
+    records = {
+        tag: {
+            **record,
+            **counts.get(tag, {}),
+            **top1.get(tag, {}),
+            **{k: kept[tag][k] for k in _PIN if tag in kept and k in kept[tag]},
+        }
+        for tag, record in stated.items()
+    }
+    return {
+        "format": FORMAT,
+        "timm_version": timm.__version__,
+        "facts": facts,
+        "models": models,
+        "timm": records,
+        "weights": weights,
+    }
 
 
 def _model(name: str) -> dict[str, Any]:
@@ -61,7 +107,7 @@ def _timm(tag: str) -> dict[str, Any]:
     """timm's own record of a tag; a licence that it does not state stays None."""
     import timm
 
-    cfg = timm.models.get_pretrained_cfg(tag)
+    cfg = record_of(tag)
     if cfg is None:
         return {"missing": f"timm {timm.__version__} does not know this tag"}
     record = {
@@ -133,6 +179,9 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
                     )
                 else:
                     changes.append(f"~ {section}.{n}")
+    for name, value in new["facts"].items():
+        if old.get("facts", {}).get(name) != value:
+            changes.append(f"~ facts.{name}: {old.get('facts', {}).get(name)} -> {value}")
     if old.get("timm_version") != new["timm_version"]:
         changes.append(f"~ timm {old.get('timm_version')} -> {new['timm_version']}")
     return changes

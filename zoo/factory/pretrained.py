@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from zoo.errors import UnknownName, WeightsError
+from zoo.factory.timm_bridge import record_of
 from zoo.hub.load import LoadReport, load_into
 from zoo.hub.source import Source, is_commit
 from zoo.registry.files import PACKAGE
@@ -79,7 +80,7 @@ def _timm_options(name: str) -> dict[str, Any]:
     architecture, _, wanted = name.partition(".")
     tags = timm.list_pretrained(f"{architecture}.*")
     # timm's own default comes first.
-    default = timm.models.get_pretrained_cfg(name)
+    default = record_of(name)
     first = wanted or (default.tag if default is not None else "")
     tags.sort(key=lambda t: t.split(".", 1)[1] != first)
     return {t.split(".", 1)[1]: (lambda t=t: _from_timm(name, t)) for t in tags}
@@ -88,7 +89,7 @@ def _timm_options(name: str) -> dict[str, Any]:
 def _from_timm(name: str, tag: str) -> Chosen:
     import timm
 
-    cfg = timm.models.get_pretrained_cfg(tag)
+    cfg = record_of(tag)
     if cfg is None:
         raise WeightsError(f"{name}: the installed timm {timm.__version__} knows no weights {tag!r}")
     record = cfg.to_dict()
@@ -135,7 +136,7 @@ def create_pretrained(
     options = {k: arguments.pop(k) for k in _HUB_OPTIONS if k in arguments}
     chosen = choose(name, entry, pretrained)
     _refuse_other_norm(name, chosen, declared, swaps)
-    _say_licence(chosen.source)
+    _say_licence(chosen.source, callers=5)  # zoo.create, create, _create_model, create_pretrained
     backbone = entry.backbone if entry else name.partition(".")[0]
     if chosen.architecture == backbone and chosen.cfg.get("tag"):
         backbone = f"{backbone}.{chosen.cfg['tag']}"  # a tag may come with arguments of its own (image size)
@@ -217,10 +218,12 @@ def _lawful(name: str) -> tuple[str, ...]:
     return (f"zoo.create({name!r}, pretrained=False)", "zoo.list_models(pretrained=True)")
 
 
-def _say_licence(source: Source) -> None:
+def _say_licence(source: Source, callers: int) -> None:
+    """Warn about non-commercial weights, at the line of the user's own code: ``callers`` frames above this one."""
     if licence_class(source.licence) == "non-commercial":
         warnings.warn(
-            f"{source.label}: these weights are licensed {source.licence}, for non-commercial use only", stacklevel=4
+            f"{source.label}: these weights are licensed {source.licence}, for non-commercial use only",
+            stacklevel=callers + 1,
         )
 
 
@@ -248,7 +251,9 @@ def download(name: str, *, tag: str | None = None, **options: Any) -> Path:
     """See ``zoo.download``: strict_pins, offline, endpoint, progress as in ``zoo.hub.download.fetch``."""
     from zoo.hub.download import fetch
 
-    return fetch(_find(name, tag).source, **options)
+    source = _find(name, tag).source
+    _say_licence(source, callers=3)  # zoo.download, download
+    return fetch(source, **options)
 
 
 def transforms(name: str, *, tag: str | None = None, is_training: bool = False) -> Any:

@@ -7,6 +7,16 @@ from typing import Any
 from zoo.registry.lookup import registry
 
 
+def record_of(tag: str) -> Any:
+    """timm's own record of a tag (a ``PretrainedCfg``), or None where the installed timm does not know it."""
+    import timm
+
+    try:
+        return timm.models.get_pretrained_cfg(tag)
+    except RuntimeError:  # the architecture is known, this tag of it is not
+        return None
+
+
 def register_with_timm() -> list[str]:
     """Register an entry point in timm for every model of the registry; those that timm has by that name are left alone."""
     import sys

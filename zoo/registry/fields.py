@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from zoo.registry.checkpoints import licences
 from zoo.registry.licences import licence_class
 
 if TYPE_CHECKING:
@@ -107,4 +108,24 @@ MODEL: dict[str, Field] = {
     **{f: _through_papers(PAPER[f]) for f in ("category", "year", "venue", "author", "arxiv", "status")},
     "kind": lambda reg, m: "model",
 }
-FIELDS: dict[str, dict[str, Field]] = {"paper": PAPER, "method": METHOD, "model": MODEL}
+
+
+def _known(field: str) -> Field:
+    return lambda reg, checkpoint: reg.checkpoints[checkpoint][field]
+
+
+def _checkpoint_licences(reg: Registry, checkpoint: str) -> list[str]:
+    return licences(reg.checkpoints[checkpoint])
+
+
+CHECKPOINT: dict[str, Field] = {
+    **{f: _known(f) for f in ("source", "architecture", "num_classes", "params", "macs", "top1", "pinned", "hub_id")},
+    "model": _known("models"),
+    "method": _known("methods"),
+    "paper": _known("papers"),
+    "category": lambda reg, c: [reg.raw.papers[p]["category"] for p in reg.checkpoints[c]["papers"]],
+    "input_size": lambda reg, c: (reg.checkpoints[c]["input_size"] or [None, None])[1],
+    "licence": _checkpoint_licences,
+    "license": _checkpoint_licences,
+}
+FIELDS: dict[str, dict[str, Field]] = {"paper": PAPER, "method": METHOD, "model": MODEL, "checkpoint": CHECKPOINT}

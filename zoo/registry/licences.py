@@ -1,4 +1,4 @@
-"""Licence classes. A licence that is not in the table is `unknown`: it is never guessed."""
+"""Licence classes. A licence that is not in the table is `other`, one that nobody states `unknown`; none is guessed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ PERMISSIVE = frozenset(
     {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "isc", "unlicense", "bsl-1.0"}
 )
 NON_COMMERCIAL = frozenset(
-    {"cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "fair-noncommercial-research-license"}
-)
+    {
+        "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "fair-noncommercial-research-license",
+        "apple-amlr",  # Apple's licence for research on its models: research purposes only
+    }
+)  # fmt: skip
 CLASSES = ("permissive", "non-commercial", "other", "unknown")
 
 

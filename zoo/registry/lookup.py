@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zoo.registry.schema import Evidence, Method, Model, Paper
 
 What = Literal["method", "model", "paper"]
+Listed = Literal["method", "model", "paper", "checkpoint"]
 
 
 class Registry:
@@ -95,6 +96,13 @@ class Registry:
             return {"models": {}, "timm": {}, "weights": {}}
         except ValueError as error:
             raise RegistryError([f"registry.lock.json:1: not JSON ({error}); write it again with `zoo lock`"]) from None
+
+    @cached_property
+    def checkpoints(self) -> dict[str, dict[str, Any]]:
+        """Every known set of weights by id, as flat records: see ``zoo.registry.checkpoints.collect``."""
+        from zoo.registry.checkpoints import collect
+
+        return collect(self)
 
     def page(self, paper: str) -> Path:
         """The catalog page of a paper."""
@@ -220,11 +228,15 @@ class Registry:
     # ------------------------------------------------------------------ lists
 
     def select(
-        self, what: What, pattern: str | Iterable[str], exclude: str | Iterable[str], where: Mapping[str, Any]
+        self, what: Listed, pattern: str | Iterable[str], exclude: str | Iterable[str], where: Mapping[str, Any]
     ) -> list[str]:
         from zoo.registry.fields import FIELDS
 
-        records = {"method": self.raw.methods, "model": self.raw.models, "paper": self.raw.papers}[what]
+        records = (
+            self.checkpoints
+            if what == "checkpoint"
+            else {"method": self.raw.methods, "model": self.raw.models, "paper": self.raw.papers}[what]
+        )
         fields = FIELDS[what]
         for field in where:
             if field not in fields:
