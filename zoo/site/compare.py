@@ -6,6 +6,7 @@ from zoo.registry.schema import Paper
 from zoo.site.context import TITLES, Site, to
 from zoo.site.evidence import status_chip
 from zoo.site.figures import figure
+from zoo.site.studies import OF_COMPARISON
 from zoo.site.text import code, equations, front, inline, plain, sections, table
 
 #: Comparisons that people look for, beside those that follow from the relations.
@@ -102,6 +103,8 @@ def _page(site: Site, group: tuple[str, ...]) -> str:
     ]
     reasons = [e for e in site.edges if e.source in group and e.target in group]
     out += [f"- {code(e.source)} and {code(e.target)}: {inline(e.reason, link)}" for e in reasons]
+    if study := OF_COMPARISON.get(name, lambda _: "")(site):
+        out.append(f"\n## Measured on the same data\n\n{study}")
     if names := list(dict.fromkeys(d.name for p in papers for d in p.defaults if d.paper is not None)):
         out.append(
             "\n## Defaults of the papers\n\n" + table(["Parameter", *head[1:]], [_default(papers, n) for n in names])

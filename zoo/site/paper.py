@@ -11,10 +11,11 @@ from zoo.site.checkpoints import method_weights
 from zoo.site.context import RELATION_WORDS, TITLES, Site, to
 from zoo.site.evidence import evidence_section
 from zoo.site.figures import figures
+from zoo.site.studies import OF_PAPER
 from zoo.site.text import code, front, indent, inline, notes, plain, sections, table
 
 #: Sections that a search for words should not land in: figures of measurements, names of other papers.
-_UNSEARCHED = ("Evidence", "Numbers from the paper", "Checkpoints", "Cite", "Related")
+_UNSEARCHED = ("Evidence", "Measured over all tasks", "Numbers from the paper", "Checkpoints", "Cite", "Related")
 _STANDARD = ("Method", "When to use it", "Where re-implementations go wrong")
 
 
@@ -53,6 +54,7 @@ def paper_page(site: Site, identity: str) -> str:
         if name not in _STANDARD:
             section(plain(name), notes(body, link))
     section("Evidence", evidence_section(site, paper, methods, here))
+    section("Measured over all tasks", OF_PAPER.get(identity, lambda _: "")(site))
     section("Numbers from the paper", _numbers(paper, link))
     section("Checkpoints", method_weights(site, identity, here))
     section("API", _api(site, methods))
