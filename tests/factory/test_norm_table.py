@@ -26,7 +26,23 @@ def test_covers_the_registry(table: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", norm_table.norms())
 def test_measured_again(table: dict[str, Any], name: str) -> None:
     row = json.loads(json.dumps(norm_table.measure_one(name)))
-    assert row == table["norms"][name]
+    written = dict(table["norms"][name])
+    cost, use = written.pop("cost"), written.pop("use")
+    assert row == written
+    assert cost is None or cost > 0
+    assert use
+
+
+def test_costs_are_the_benchmarks(tmp_path: Path) -> None:
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    rows = [
+        {"name": "a, contiguous", "ratio": 1.236},
+        {"name": "a, channels_last", "ratio": 3.0},
+        {"name": "a, compiled", "ratio": 1.0},
+    ]
+    (tmp_path / "benchmarks" / "results" / "normalization.json").write_text(json.dumps({"rows": rows}))
+    assert norm_table.costs(tmp_path) == {"batch_norm": 1.0, "a": 1.24}
+    assert norm_table.costs(tmp_path / "elsewhere") == {"batch_norm": 1.0}
 
 
 def test_textbook_rows(table: dict[str, Any]) -> None:

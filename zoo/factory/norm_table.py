@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,6 +38,8 @@ MEANING = {
     "folds": "zoo.fold takes it into the convolution before, with equal outputs",
     "parameters": "learned values for C = 64",
     "buffers": "stored values for C = 64, by name",
+    "cost": "forward and backward time over nn.BatchNorm2d's, from benchmarks/results/normalization.json when this was written",
+    "use": "what it is for, from docs/data/decisions.json",
 }
 
 
@@ -152,9 +155,25 @@ def measure_one(name: str) -> dict[str, Any]:
     }
 
 
-def measure() -> dict[str, Any]:
+def _read(root: Path, *parts: str) -> dict[str, Any]:
+    file = root.joinpath(*parts)
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
+
+
+def costs(root: Path) -> dict[str, float]:
+    """Norm -> time of forward and backward over batch norm's, contiguous memory, as the committed benchmark has it."""
+    rows = _read(root, "benchmarks", "results", "normalization.json").get("rows", [])
+    found = {r["name"].removesuffix(", contiguous"): r["ratio"] for r in rows if r["name"].endswith(", contiguous")}
+    return {"batch_norm": 1.0, **{name: round(ratio, 2) for name, ratio in found.items()}}
+
+
+def measure(root: Path) -> dict[str, Any]:
     """All rows, in the registry's order."""
-    return {"meaning": MEANING, "channels": C, "norms": {n: measure_one(n) for n in norms()}}
+    cost = costs(root)
+    use = _read(root, "docs", "data", "decisions.json").get("normalization", {}).get("use", {})
+    rows = {n: {**measure_one(n), "cost": cost.get(n), "use": use.get(n, "")} for n in norms()}
+    return {"meaning": MEANING, "channels": C, "norms": rows}
 
 
 def dumps(table: dict[str, Any]) -> str:
@@ -170,8 +189,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--write", action="store_true", help="write docs/data/norm_table.json")
     arguments = parser.parse_args()
-    text = dumps(measure())
-    if arguments.write and (root := checkout_root()) is not None:
+    if (root := checkout_root()) is None:
+        raise SystemExit("the table is made in a checkout")
+    text = dumps(measure(root))
+    if arguments.write:
         (root / "docs" / "data" / "norm_table.json").write_text(text, encoding="utf-8")
     print(text, end="")
 
