@@ -150,3 +150,26 @@ def test_bad_input():
         MemN2N(9, memory=5)(torch.zeros(2, 0, 4).long(), torch.zeros(2, 4).long())
     with pytest.raises(ValueError, match=r"received \(2, 6, 4\)"):
         MemN2N(9, memory=5)(torch.zeros(2, 6, 4).long(), torch.zeros(2, 4).long())
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("tying", ["adjacent", "layerwise"])
+def test_empty_memory_answers_from_the_question_alone(tying, linear):
+    """A story of nothing but empty slots reads zeros in every hop; nothing divides by their number."""
+    torch.manual_seed(0)
+    model = MemN2N(9, 6, 2, 5, tying)
+    model.linear = linear
+    _, questions = batch()
+    logits = model(torch.zeros(3, 4, 4).long(), questions)
+    table = model.tables[0] if tying == "adjacent" else model.question
+    (u,) = model._sentences([table.weight], questions)
+    for _ in range(2 if tying == "layerwise" else 0):
+        u = model.transition(u)
+    torch.testing.assert_close(logits, F.linear(u, model.tables[-1].weight) if tying == "adjacent" else model.answer(u))
+    logits.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_words_outside_the_vocabulary_are_refused():
+    with pytest.raises((IndexError, RuntimeError)):
+        MemN2N(9)(torch.full((1, 2, 3), 9), torch.ones(1, 3).long())

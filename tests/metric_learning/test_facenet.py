@@ -63,6 +63,24 @@ def test_pytorch_metric_learning():
     torch.testing.assert_close(FaceNetLoss(0.5)(x, labels), theirs(x, labels, tuple(triplets)))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_miner_of_pytorch_metric_learning(seed):
+    """Its semi-hard miner gives every negative inside the margin; the nearest of each pair is the one that is taken here."""
+    pytest.importorskip("pytorch_metric_learning")
+    from pytorch_metric_learning import distances, miners
+
+    x, labels = batch(seed)
+    miner = miners.TripletMarginMiner(0.5, "semihard", distance=distances.LpDistance(power=2))
+    anchors, positives, negatives = (index.tolist() for index in miner(x.detach(), labels))
+    d = squared_distances(F.normalize(x.detach(), dim=1))
+    nearest: dict[tuple[int, int], int] = {}
+    for a, p, n in zip(anchors, positives, negatives, strict=True):
+        if (a, p) not in nearest or d[a, n] < d[a, nearest[a, p]]:
+            nearest[a, p] = n
+    theirs = loop(x, [(a, p, n) for (a, p), n in nearest.items()], 0.5)
+    torch.testing.assert_close(FaceNetLoss(0.5)(x, labels), theirs)
+
+
 def test_random_negatives_are_negatives():
     x, labels = batch()
     values = torch.stack([FaceNetLoss(5.0, "random")(x, labels).detach() for _ in range(400)])

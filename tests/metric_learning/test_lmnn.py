@@ -69,3 +69,13 @@ def test_bad_input():
         LMNN(reduction="median")
     with pytest.raises(ValueError, match="embeddings"):
         LMNN()(torch.zeros(3), torch.zeros(3))
+
+
+def test_a_single_class_pulls_only():
+    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    loss = LMNN(2, mu=0.4)(x, torch.zeros(6).long())
+    torch.testing.assert_close(loss, loop(x, torch.zeros(6).long(), x.detach(), 2, 0.4, 1.0))
+    loss.backward()
+    assert torch.isfinite(x.grad).all()
+    empty = LMNN(reduction="sum")(torch.zeros(0, 3), torch.zeros(0).long())
+    assert float(empty) == 0
