@@ -79,7 +79,7 @@ def own_row(site: Site, model: str, checkpoint: Checkpoint) -> list[str]:
         pinned = pin_state({"commit": checkpoint.commit, "sha256": checkpoint.sha256})
     size = checkpoint.input.size if checkpoint.input else None
     found = [
-        f"{m.value:.4g} {plain(m.unit or '')} ({plain(m.dataset)})"
+        f"{m.value:.4g} {plain(m.unit or '')}<br>({plain(m.dataset)})"
         for m in checkpoint.metrics
         if m.name.casefold() in ("top-1", "top1")
     ]

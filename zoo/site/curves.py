@@ -27,7 +27,7 @@ from zoo.registry.lookup import Registry, registry
 from zoo.registry.schema import Method
 from zoo.site import drawings
 
-FORMAT = 5  # raise when this file draws something else
+FORMAT = 6  # raise when this file draws something else
 Figure = dict[str, Any]
 
 #: What a constructor needs for a figure beyond the registry's defaults; K = 10 classes.

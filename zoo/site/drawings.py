@@ -82,7 +82,7 @@ def influence(layer: nn.Module, channels: int, name: str) -> list[Figure]:
     return [{
         "type": "panels", "title": "Which positions move the marked one", "panels": panels,
         "description": f"Gradients of the output of {name} at the marked position, random weights, evaluation mode; "
-        "darker moves it more (logarithmic, four decades).",
+        "stronger colour moves it more (logarithmic, four decades).",
     }]  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def outer(layer: nn.Module, channels: int) -> list[Figure]:
         panels.append({"label": label, "cells": digits(matrix, decades=1.2 if value is x else 2.0)})
     return [{
         "type": "panels", "title": "One output a pair of channels: the outer product of every position with itself, summed", "panels": panels,
-        "description": f"{channels} x {channels} matrices of the layer's output, squared to undo its signed root; darker is larger.",
+        "description": f"{channels} x {channels} matrices of the layer's output, squared to undo its signed root; stronger colour is larger.",
     }]  # fmt: skip
 
 

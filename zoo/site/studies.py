@@ -48,7 +48,7 @@ def generative(site: Site) -> str:
     real = [{"model": "real test images", **data["real"]}] if "real" in data else []
     shown = [[plain(r["model"]), *(_value(r.get(c)) for c in columns)] for r in [*rows, *real]]
     maps = [(str(r["model"]), picture(r["samples"]), None) for r in rows if r.get("samples")]
-    said = "Eight samples each of the first seed, not chosen; 8 x 8 pixels, darker is more ink."
+    said = "Eight samples each of the first seed, not chosen; 8 x 8 pixels, stronger colour is more ink."
     drawn = svg.panels(maps, title="Samples", description=said, cell=6) if maps else ""
     return (
         _told(data, columns)
