@@ -73,3 +73,10 @@ def test_compiles_and_bad_input():
         GAN(5, 0)
     with pytest.raises(ValueError, match=r"5 values a sample, received \(2, 6\)"):
         model(torch.zeros(2, 6))
+
+
+def test_losses_stay_finite_for_a_sure_discriminator():
+    logits = torch.tensor([-500.0, 500.0], requires_grad=True)
+    for loss in (discriminator_loss(logits, logits), generator_loss(logits), generator_loss(logits, saturating=True)):
+        assert torch.isfinite(loss)
+        assert torch.isfinite(torch.autograd.grad(loss, logits)[0]).all()

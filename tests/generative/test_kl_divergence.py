@@ -69,3 +69,18 @@ def test_bad_input():
         KLDivergence()(torch.zeros(2, 3), torch.zeros(2, 4))
     with pytest.raises(ValueError, match="k1, k2 and k3"):
         estimate_kl(torch.zeros(1), torch.zeros(1), "k4")
+
+
+def test_asymmetry_and_no_triangle():
+    """KL is no distance: the two directions differ, and a way through a third distribution can be shorter."""
+    p, q, r = (torch.tensor([x, 1 - x], dtype=torch.float64) for x in (0.5, 0.1, 0.01))
+    assert float(categorical_kl(p, q)) == pytest.approx(0.5108256, abs=1e-6)
+    assert float(categorical_kl(q, p)) == pytest.approx(0.3680642, abs=1e-6)
+    assert categorical_kl(p, r) > categorical_kl(p, q) + categorical_kl(q, r)
+
+
+def test_covariances_that_are_none():
+    eye, flat = torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, -1.0]])
+    for pair in ((eye, flat), (flat, eye)):
+        with pytest.raises(torch.linalg.LinAlgError, match="positive-definite"):
+            gaussian_kl(torch.zeros(2), pair[0], torch.zeros(2), pair[1])

@@ -110,3 +110,25 @@ def test_sample_on_the_centre():
     (out.sum() + log_det.sum()).backward()
     assert torch.isfinite(z.grad).all()
     assert torch.isfinite(f.z0.grad).all()
+
+
+@pytest.mark.parametrize("raw", [-40.0, -5.0, 0.0, 30.0])
+def test_any_raw_value_stays_invertible(raw):
+    """Raw parameters far outside the constraint: radii keep their order and the log-determinant is finite off the centre."""
+    f = RadialFlow(2).double()
+    with torch.no_grad():
+        f.raw_alpha.fill_(-2.0)
+        f.raw_beta.fill_(raw)
+    r = torch.linspace(0.01, 6, 300, dtype=torch.float64)
+    out, log_det = f(f.z0.detach() + r[:, None] * torch.tensor([0.6, 0.8], dtype=torch.float64))
+    assert ((out - f.z0).norm(dim=1).diff() > 0).all()
+    assert torch.isfinite(log_det).all()
+
+
+def test_empty_batch_and_wrong_shapes():
+    out, log_det = RadialFlow(3)(torch.zeros(0, 3))
+    assert out.shape == (0, 3)
+    assert log_det.shape == (0,)
+    for shape in ((3,), (2, 2), (1, 2, 3)):
+        with pytest.raises(ValueError, match="radial_flow was made for"):
+            RadialFlow(3)(torch.zeros(shape))

@@ -93,3 +93,12 @@ def test_bad_input():
         VAE(6, 2)(torch.zeros(2, 5))
     with pytest.raises(ValueError, match="beta"):
         VAE(6, 2, beta=-1.0)
+
+
+def test_extreme_inputs_stay_finite():
+    """Encoders far off: the clamp of the log-variance keeps loss and gradient finite."""
+    model = VAE(6, 2, 4)
+    out = model(1e6 * torch.ones(3, 6))
+    out.kl.sum().backward()
+    assert torch.isfinite(out.kl).all()
+    assert all(torch.isfinite(p.grad).all() for p in model.encoder.parameters())
