@@ -59,6 +59,16 @@ def check_statistics(name: str, x: Tensor, each: int | None = None) -> None:
         raise ValueError(f"{name} needs more than one value per {shared} in training, received {tuple(x.shape)}")
 
 
+def check_batch(name: str, x: Tensor) -> None:
+    """Refuse an empty batch in training: its mean is not a number, and running values would keep that.
+
+    Raises:
+        ValueError: no values.
+    """
+    if x.numel() == 0:
+        raise ValueError(f"{name} takes no statistics from an empty batch, received {tuple(x.shape)}")
+
+
 def recomputing() -> bool:
     """Whether this forward pass runs inside a backward pass, as activation checkpointing makes it.
 

@@ -7,7 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.normalization._affine import observe, scale_shift
-from zoo.normalization._statistics import channel_moments, check_input, check_statistics, kept, recomputing
+from zoo.normalization._statistics import (
+    channel_moments,
+    check_batch,
+    check_input,
+    check_statistics,
+    kept,
+    recomputing,
+)
 
 
 class EstimatedBatchNorm(nn.Module):
@@ -50,6 +57,7 @@ class EstimatedBatchNorm(nn.Module):
         check_input("estimated batch norm", x, self.num_channels, (2, 3, 4, 5))
         mean, var = self.running_mean, self.running_var
         if self.training:
+            check_batch("estimated batch norm", x)
             if not recomputing():
                 with torch.no_grad():
                     self._move(*channel_moments(x))
@@ -141,7 +149,9 @@ class BatchChannelNorm2d(nn.Module):
         if not (self.training and self.bn.training and isinstance(self.bn, EstimatedBatchNorm | _AnyBatchNorm)):
             return F.group_norm(self.bn(x), self.num_groups, weight, bias, self.eps)
         # Both norms are affine given the moments of each sample and channel: one pass for these, one to apply.
-        check_statistics("batch_channel_norm", x, None if isinstance(self.bn, _AnyBatchNorm) else 2)
+        check_batch("batch_channel_norm", x)
+        if isinstance(self.bn, _AnyBatchNorm):
+            check_statistics("batch_channel_norm", x)
         x, mean, var = observe(x)
         scale, shift = self.bn.training_affine(mean, var, x.numel() // self.num_channels)
         inner = (mean * scale + shift).unflatten(1, (self.num_groups, -1))
@@ -171,9 +181,9 @@ class _AnyBatchNorm(nn.modules.batchnorm._BatchNorm):
         spread = (var + (mean - centre).square()).mean(0)
         if not recomputing():
             with torch.no_grad():
-                self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
                 self.running_mean.lerp_(centre.to(self.running_mean.dtype), self.momentum)  # type: ignore
                 sample_variance = spread * (count / (count - 1))
                 self.running_var.lerp_(sample_variance.to(self.running_var.dtype), self.momentum)  # type: ignore
+                self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
         scale = self.weight * (spread + self.eps).rsqrt()
         return scale, self.bias - centre * scale

@@ -137,6 +137,8 @@ class BatchNormRNN(nn.Module):
             raise TypeError(f"batch_norm_rnn takes floating point input, received {x.dtype}")
         if x.dim() != 3 or x.shape[2] != self.input_size:
             raise ValueError(f"batch_norm_rnn takes (T, N, {self.input_size}), received {tuple(x.shape)}")
+        if len(x) == 0:
+            raise ValueError("batch_norm_rnn needs a step or more, received sequences of length 0")
         frames = x.shape[1] if self.statistics == "frame" else x.shape[0] * x.shape[1]
         if self.training and frames < 2:
             raise ValueError(f"batch_norm_rnn needs two frames or more for its statistics, received {tuple(x.shape)}")

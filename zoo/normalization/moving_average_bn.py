@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.normalization._statistics import check_input, kept, per_channel, recomputing, reduced, wide
+from zoo.normalization._statistics import check_batch, check_input, kept, per_channel, recomputing, reduced, wide
 
 
 class _MovingNormalise(torch.autograd.Function):
@@ -115,6 +115,7 @@ class MovingAverageBatchNorm2d(nn.Module):
         if not self.training:
             scale, shift = self.eval_affine()
             return torch.addcmul(per_channel(shift, x), wide(x), per_channel(scale, x)).to(x.dtype)
+        check_batch("moving_average_bn", x)
         again = recomputing()
         with torch.no_grad():
             step = self.num_batches_tracked - int(again)  # steps before this one

@@ -129,11 +129,15 @@ class RecurrentBatchNormLSTM(nn.Module):
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise TypeError(f"recurrent_batch_norm takes a floating point tensor, received {type(x).__name__}")
+            raise TypeError(
+                f"recurrent_batch_norm takes a floating point tensor, received {getattr(x, 'dtype', type(x).__name__)}"
+            )
         if x.dim() != 3 or x.shape[2] != self.input_size:
             raise ValueError(f"recurrent_batch_norm takes (T, N, {self.input_size}), received {tuple(x.shape)}")
         if self.batch_first:
             x = x.transpose(0, 1)
+        if len(x) == 0:
+            raise ValueError("recurrent_batch_norm needs a step or more, received a sequence of length 0")
         if self.training and x.shape[1] < 2:
             raise ValueError("recurrent_batch_norm needs two samples or more in training, received 1")
         wide = torch.promote_types(x.dtype, torch.float32)

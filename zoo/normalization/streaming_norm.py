@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from zoo.normalization._affine import observe, scale_shift
 from zoo.normalization._recompute import recomputing
+from zoo.normalization._statistics import check_batch
 
 
 class _StreamedStatistic(Function):
@@ -66,7 +67,7 @@ class StreamingNorm(nn.Module):
     checkpointing counts once.
 
     Raises:
-        ValueError: p below 1, coefficients of the wrong number, or an input with other channels.
+        ValueError: p below 1, coefficients of the wrong number, an input with other channels, an empty training batch.
         TypeError: integer input.
     """
 
@@ -126,9 +127,12 @@ class StreamingNorm(nn.Module):
             raise ValueError(f"streaming_norm was made for (N, {self.num_channels}, *), received {tuple(x.shape)}")
         if not x.is_floating_point():
             raise TypeError(f"streaming_norm takes floating point input, received {x.dtype}")
+        if x.device != self.long.device:  # torch adds a number of meta tensors without a word
+            raise ValueError(f"streaming_norm is on {self.long.device}, received input on {x.device}")
         if not self.training:
             scale, shift = self.eval_affine()
             return scale_shift(x, scale[None], shift[None])
+        check_batch("streaming_norm", x)
         if self.p == 2:  # E(x - m)^2 = Var[x] + (E[x] - m)^2: the moments of x are all that is needed
             x, current, var = observe(x, each_sample=False)
             mean = self._stream(0, current[0])

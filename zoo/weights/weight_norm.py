@@ -180,7 +180,7 @@ class MeanOnlyBatchNorm(nn.Module):
             raise TypeError(f"mean_only_batch_norm takes floating point input, received {x.dtype}")
         mean = self.running_mean
         if self.training:
-            if x.numel() == x.shape[1]:
+            if x.numel() <= x.shape[1]:
                 raise ValueError(f"expected more than 1 value per channel when training, received {tuple(x.shape)}")
             mean = x.mean([d for d in range(x.dim()) if d != 1], dtype=mean.dtype)
             # A checkpointed forward pass runs a second time inside backward: it must not count twice.
