@@ -93,7 +93,6 @@ def norms(site: Site, here: str) -> str:
     found: dict[str, dict[str, Any]] = {n: f for n, f in data.get("norms", {}).items() if n in site.reg.raw.methods}
     if not found:
         return ""
-    cost, uses = _cost(site), site.data("decisions").get("normalization", {}).get("use", {})
     link = site.linker(here)
     rows = []
     for name, facts in found.items():
@@ -101,8 +100,8 @@ def norms(site: Site, here: str) -> str:
         if facts["reads"] != facts["reads_eval"]:
             reads += f"; evaluation: {', '.join(facts['reads_eval']) or 'stored values'}"
         rows.append([
-            inline(f"`{name}`", link), inline(uses.get(name, ""), cell=True), reads, _yes(facts["train_equals_eval"]), _batch(facts),
-            _least(facts), str(sum(facts["buffers"].values())), str(facts["parameters"]), _yes(facts["folds"]), cost.get(name, "–"),
+            inline(f"`{name}`", link), inline(facts.get("use") or "", cell=True), reads, _yes(facts["train_equals_eval"]), _batch(facts),
+            _least(facts), str(sum(facts["buffers"].values())), str(facts["parameters"]), _yes(facts["folds"]), _times(facts.get("cost")),
         ])  # fmt: skip
     head = ["Norm", "For", "Statistics over", "Train = eval", "Batch", "Needs", "Stored", "Learned", "Folds", "Cost"]
     from zoo.site.lists import grid
@@ -132,15 +131,8 @@ def _least(facts: dict[str, Any]) -> str:
     return "one sample" if facts["one_sample"] else "two samples"
 
 
-def _cost(site: Site) -> dict[str, str]:
-    """Method -> ratio to batch norm of the row that compares them in the plain layout."""
-    rows = results(site).get("normalization", {}).get("rows", [])
-    found = {"batch_norm": "1"}
-    for row in rows:
-        name, _, layout = str(row.get("name", "")).partition(", ")
-        if layout == "contiguous":
-            found[name] = brief(round(row["ratio"], 2))
-    return found if len(found) > 1 else {}
+def _times(cost: float | None) -> str:
+    return "–" if cost is None else brief(cost)
 
 
 # --------------------------------------------------------------------------- optimizers
