@@ -246,8 +246,8 @@
         picture.append(group);
       }
       select.value = id;
-      open.href = `../${known.get(id).url}`;
-      if (location.protocol === "file:") open.href += "index.html";
+      const url = known.get(id).url; // the copy that opens from a file has pages instead of folders
+      open.href = location.protocol === "file:" ? url.replace(/\/$/, ".html") : `../${url}`;
       words.replaceChildren(...edges.map((e) => el("li", {}, `${e.s} ${e.r} ${e.t}: ${e.why}`)));
       if (write) history.replaceState(history.state, "", `?paper=${encodeURIComponent(id)}${location.hash}`);
     }

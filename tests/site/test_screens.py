@@ -70,6 +70,16 @@ def test_boxes_of_the_graph_do_not_overlap(browser: Any, address: str, width: in
             assert page.locator(".zoo-graph text").first.evaluate("e => e.getBoundingClientRect().height") > 9
 
 
+def test_graph_of_the_offline_copy_leads_to_pages(browser: Any, built_offline: Path) -> None:
+    with context(browser) as (made, left):
+        page = Visit(made).goto((built_offline / "graph.html").as_uri() + "?paper=gce")
+        page.get_by_role("link", name="Open its page").click()
+        page.wait_for_load_state()
+        assert page.url.endswith("noisy_labels/gce.html")
+        assert Path(page.url.removeprefix("file://")).is_file()
+        assert left == []
+
+
 def test_benchmarks_show_their_verdicts(browser: Any, address: str) -> None:
     with context(browser, viewport={"width": 1280, "height": 900}) as (made, _):
         page = Visit(made).goto(address + "benchmarks/")
