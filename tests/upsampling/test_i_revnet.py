@@ -108,3 +108,28 @@ def test_odd_sizes():
     with pytest.raises(ValueError, match="divisible by 4"):
         small()(torch.zeros(1, 3, 8, 6))
     assert small(num_classes=0)(torch.zeros(1, 3, 8, 8)).shape == (1, 48, 2, 2)
+
+
+def test_injective_network_of_the_paper():
+    """CIFAR: 3 channels and 29 zero ones, 16, 64, 256 channels a half; 3,072 numbers become 32,768, and come back."""
+    net = IRevNet(3, 5, depths=(1, 2, 1), strides=(1, 2, 2), init_ds=1, width=16).double().eval()
+    assert [b.residual[-1].out_channels for b in net.blocks] == [16, 64, 64, 256]
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    features = net.forward_features(x)
+    assert features[0].numel() == 32_768
+    assert float((net.inverse(features) - x).detach().abs().max()) < 1e-10
+    first = net.blocks[0]
+    before = torch.cat(first.inverse(*first(*torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 29)).chunk(2, 1))), 1)
+    assert float(before[:, 3:].detach().abs().max()) < 1e-10  # the padding itself comes back as zeros
+
+
+def test_odd_channels_need_padding():
+    net = small(in_channels=1, init_ds=1, width=3, memory_saving=True).double()
+    x = torch.randn(2, 1, 4, 4, dtype=torch.float64)
+    net(x).sum().backward()
+    net.eval()  # BatchNorm over nearly constant channels would magnify rounding
+    assert float((net.inverse(net.forward_features(x)) - x).detach().abs().max()) < 1e-10
+    with pytest.raises(ValueError, match="width"):
+        small(in_channels=1, init_ds=1)
+    with pytest.raises(ValueError, match="received 1"):
+        small(in_channels=3, init_ds=1, width=1)

@@ -103,7 +103,7 @@ class _Reversible(torch.autograd.Function):
 
 
 class IRevNet(nn.Module):
-    r"""The bijective i-RevNet: pixels to as many numbers, inverted exactly, then a linear classifier.
+    r"""i-RevNet: pixels to as many numbers (or, padded, to more), inverted exactly, then a linear classifier.
 
     The image is brought to ``in_channels init_ds^2`` channels by :math:`\psi` and split in halves; blocks of additive
     couplings follow; the halves are concatenated, normalised, averaged and classified. Everything before the average
@@ -119,9 +119,12 @@ class IRevNet(nn.Module):
         dropout: inside the blocks. With it the inverse holds in evaluation only.
         memory_saving: keep no activations of the blocks in training; each is recomputed from its output on the way
             back, for about one more forward pass. Without dropout; gradients agree to rounding.
+        width: channels of each half at the start. Zero channels follow those of the image up to ``2 width``: the
+            network is injective then, not bijective, and :meth:`inverse` leaves the zeros out (paper, CIFAR: 16 with
+            ``init_ds`` 1). By default nothing is appended.
 
     Raises:
-        ValueError: an odd number of channels to split, strides other than 1 and 2, lists of different lengths,
+        ValueError: an odd number of channels to split, a ``width`` too small for the image, strides other than 1 and 2, lists of different lengths,
             ``memory_saving`` with dropout, or an image whose size the strides do not divide.
     """
 
@@ -135,12 +138,20 @@ class IRevNet(nn.Module):
         bottleneck: int = 4,
         dropout: float = 0.0,
         memory_saving: bool = False,
+        width: int | None = None,
     ) -> None:
         super().__init__()
-        split = in_channels * init_ds**2
+        squeezed = in_channels * init_ds**2
+        if width is not None and 2 * width < squeezed:
+            raise ValueError(
+                f"i_revnet needs 2 * width >= in_channels * init_ds^2 = {squeezed} to hold the image, received {width}"
+            )
+        split = squeezed if width is None else 2 * width
+        self.padding_channels = split - squeezed
         if split % 2 or split < 2:
             raise ValueError(
-                f"i_revnet splits channels in halves: in_channels * init_ds^2 must be even, received {in_channels} and {init_ds}"
+                f"i_revnet splits channels in halves: in_channels * init_ds^2 must be even (or width= appends "
+                f"zero channels), received {in_channels} and {init_ds}"
             )
         if len(depths) != len(strides) or not depths or min(depths) < 1 or not set(strides) <= {1, 2}:
             raise ValueError(
@@ -165,13 +176,14 @@ class IRevNet(nn.Module):
         self.head: nn.Module = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """``(N, C, H, W) -> (N, num_features, H / stride, W / stride)``, a bijection."""
+        """``(N, C, H, W) -> (N, num_features, H / stride, W / stride)``, a bijection (onto its image, with ``width``)."""
         if x.dim() != 4 or x.shape[1] != self.in_channels or x.shape[2] % self.stride or x.shape[3] % self.stride:
             raise ValueError(
                 f"i_revnet was made for (N, {self.in_channels}, H, W) with H and W divisible by {self.stride}, "
                 f"received {tuple(x.shape)}"
             )
-        x1, x2 = space_to_depth(x, self.init_ds, "phase").chunk(2, 1)
+        squeezed = space_to_depth(x, self.init_ds, "phase")
+        x1, x2 = F.pad(squeezed, (0, 0, 0, 0, 0, self.padding_channels)).chunk(2, 1)
         if self.memory_saving and self.training and torch.is_grad_enabled():
             parameters = [p for block in self.blocks for p in block.parameters()]
             x1, x2 = _Reversible.apply(x1, x2, self.blocks, *parameters)
@@ -187,7 +199,8 @@ class IRevNet(nn.Module):
             for block in reversed(self.blocks):
                 assert isinstance(block, IRevBlock)
                 y1, y2 = block.inverse(y1, y2)
-        return depth_to_space(torch.cat([y1, y2], 1), self.init_ds, "phase")
+        squeezed = torch.cat([y1, y2], 1)
+        return depth_to_space(squeezed[:, : squeezed.shape[1] - self.padding_channels], self.init_ds, "phase")
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.forward_features(x)
