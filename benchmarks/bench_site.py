@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from common import main, row
 ROOT = Path(__file__).resolve().parents[1]
 COLD_S, CHANGED_S, FIRST_LOAD_MB, INTERACTIVE_S = 6.0, 2.5, 1.5, 1.0
 SIZES = (90, 300, 1000)
+REPEAT = 3
 GENERATE = """
 import sys
 from pathlib import Path
@@ -65,7 +67,7 @@ def copies(root: Path, count: int) -> None:
                 copied = {k: v for k, v in record.items() if not (suffix and k in ("aliases", "weights"))}
                 methods[method + suffix] = {**copied, "paper": page.stem + suffix}
     models = {k: v for k, v in registry["models"].items() if _stays(v, kept, set(methods))}
-    text = yaml.safe_dump({"methods": methods, "models": models})
+    text = json.dumps({"methods": methods, "models": models})  # YAML without anchors, which the registry refuses
     (root / "registry.yaml").write_text(text, encoding="utf-8")
     shutil.copy(ROOT / "registry.lock.json", root)
 
@@ -145,7 +147,7 @@ def run() -> list[dict[str, Any]]:
 
     for count in SIZES:
         with tempfile.TemporaryDirectory() as name:
-            repeat = 3 if count == SIZES[0] else 1
+            repeat = REPEAT if count == SIZES[0] else 1
             found = measure(count, repeat, Path(name))
             cold[count] = found["cold"]
             print(json.dumps({"papers": count, **{k: round(v, 2) for k, v in found.items()}}), file=sys.stderr)
@@ -155,7 +157,7 @@ def run() -> list[dict[str, Any]]:
                     "one page changed", "sources generated, that page built", found["changed"], CHANGED_S, repeat, "s"
                 )
                 seen = visit(Path(name) / "site", 5)
-    for small, large in ((SIZES[0], SIZES[1]), (SIZES[1], SIZES[2])):
+    for small, large in pairwise(SIZES):
         linear, against = cold[small] * large / small, f"{large / small:.1f} x the build of {small}"
         rows.append(row(f"{large} papers, cold", "linear growth", cold[large], linear, 1.2, 1, against, "s"))
     if seen:

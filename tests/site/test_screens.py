@@ -58,6 +58,7 @@ def test_boxes_of_the_graph_do_not_overlap(browser: Any, address: str, width: in
     with context(browser, viewport={"width": width, "height": 900}) as (made, _):
         for paper in ("batch_norm", "gce", "vae"):
             page = Visit(made).goto(f"{address}graph/?paper={paper}")
+            page.wait_for_selector(".zoo-graph.live rect")
             boxes = page.evaluate(
                 "[...document.querySelectorAll('.zoo-graph rect')].map(r => { const b = r.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom] })"
             )
