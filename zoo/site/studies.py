@@ -45,7 +45,7 @@ def generative(site: Site) -> str:
     if not rows:
         return ""
     columns = [c for c in rows[0] if c not in ("model", "samples")]
-    real = [{"model": "real test images", **data["real"]}] if "real" in data else []
+    real = [{"model": "real test images", **data["real"]}] if data.get("real") else []
     shown = [[plain(r["model"]), *(_value(r.get(c)) for c in columns)] for r in [*rows, *real]]
     maps = [(str(r["model"]), picture(r["samples"]), None) for r in rows if r.get("samples")]
     said = "Eight samples each of the first seed, not chosen; 8 x 8 pixels, stronger colour is more ink."
@@ -73,7 +73,7 @@ def babi(site: Site) -> str:
         return ""
     columns = [c for c in rows[0] if c not in ("task", "name")]
     shown = [[f"{plain(r['task'])} {plain(r['name'])}", *(_value(r.get(c)) for c in columns)] for r in rows]
-    if "mean" in data:
+    if data.get("mean"):
         shown.append(["**mean**", *(_value(data["mean"].get(c)) for c in columns)])
     head = ["Task", *(plain(c.replace("_", " ")) for c in columns)]
     return f"{inline(data.get('what', ''))}. {_told(data, columns)}{table(head, shown)}"
