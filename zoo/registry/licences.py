@@ -4,7 +4,18 @@ from __future__ import annotations
 
 #: Use, change and sell, with at most notice and attribution.
 PERMISSIVE = frozenset(
-    {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "isc", "unlicense", "bsl-1.0"}
+    {
+        "apache-2.0",
+        "mit",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "cc0-1.0",
+        "cc-by-2.0",
+        "cc-by-4.0",
+        "isc",
+        "unlicense",
+        "bsl-1.0",
+    }
 )
 NON_COMMERCIAL = frozenset(
     {

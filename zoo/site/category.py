@@ -9,6 +9,7 @@ from zoo.site.boards import results
 from zoo.site.context import TITLES, Site, to
 from zoo.site.evidence import parity_of, status_chip
 from zoo.site.figures import overlays
+from zoo.site.noise import noise_table
 from zoo.site.text import brief, code, front, inline, plain, table
 
 #: What one sentence says about choosing, where no table of decisions is written.
@@ -48,6 +49,8 @@ def category_page(site: Site, category: str) -> str:
         out.append(f"## What each norm reads and keeps\n\n{facts}")
     if category == "optimizers" and (facts := _steps(site, here)):
         out.append(f"## What a step costs and keeps\n\n{facts}")
+    if category == "noisy_labels" and (measured := noise_table(site, here)):
+        out.append(f"## One protocol, five kinds of noise\n\n{measured}")
     if drawn := overlays(site, category):
         out.append(f"## Side by side\n\n{drawn}")
     out.append(f"## Methods\n\n{_comparison(site, category, here)}")

@@ -56,30 +56,44 @@ def signal_kept(seeds: Sequence[int]) -> Outcome:
     )
 
 
+class _Block(nn.Module):
+    """Pre-activation residual block of the paper: ``x + alpha f(x / beta)``; with BatchNorm the plain ``x + f(x)``."""
+
+    def __init__(self, kind: str, channels: int, alpha: float, beta: float) -> None:
+        super().__init__()
+        norms = [nn.BatchNorm2d(channels) if kind == "bn" else nn.Identity() for _ in range(2)]
+        convs = [_conv(kind == "scaled_ws", channels, channels, False) for _ in range(2)]
+        self.alpha, self.beta = (1.0, 1.0) if kind == "bn" else (alpha, beta)
+        self.branch = nn.Sequential(norms[0], nn.ReLU(), convs[0], norms[1], nn.ReLU(), convs[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.alpha * self.branch(x / self.beta)  # type: ignore[no-any-return]
+
+
 def trains_deep_without_norm(seeds: Sequence[int]) -> Outcome:
-    """Digits, no norm layer, no shortcut."""
-    found: dict[str, list[float]] = {"scaled_ws": [], "he": [], "default": []}
+    """Digits, twenty residual blocks: the paper's residual scaling with scaled filters, with plain ones, and BatchNorm."""
+    blocks, channels, alpha, lr = 20, 16, 0.2, 0.02
+    found: dict[str, list[float]] = {"scaled_ws": [], "he": [], "bn": []}
     for seed in seeds:
         data = digits(seed=seed)
         for name in found:
             torch.manual_seed(seed)
-            layers: list[nn.Module] = []
-            for i in range(DEPTH):
-                before = 16 if i else 1
-                if name == "default":
-                    layers += [nn.Conv2d(before, 16, 3, padding=1), nn.ReLU()]
-                else:
-                    layers += [_conv(name == "scaled_ws", before, 16, i == 0), nn.ReLU()]
-            model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, 10))
-            fit(model, data.x_train, data.y_train, epochs=3, batch_size=32, lr=0.02, seed=seed)
+            layers: list[nn.Module] = [_conv(name == "scaled_ws", 1, channels, True)]
+            layers += [_Block(name, channels, alpha, (1 + i * alpha**2) ** 0.5) for i in range(blocks)]
+            model = nn.Sequential(
+                *layers, nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, 10)
+            )
+            fit(model, data.x_train, data.y_train, epochs=3, batch_size=32, lr=lr, seed=seed)
             found[name].append(accuracy(model, data.x_test, data.y_test))
-    better = all(s > max(h, d) for s, h, d in zip(found["scaled_ws"], found["he"], found["default"], strict=True))
+    mean = {name: sum(values) / len(values) for name, values in found.items()}
+    above = all(s > h for s, h in zip(found["scaled_ws"], found["he"], strict=True))
     return Outcome(
-        status=verdict(min(found["scaled_ws"]) >= 90, better),
+        status=verdict(mean["scaled_ws"] >= mean["bn"] - 2, above),
         measured={name: mean_and_spread(values) for name, values in found.items()},
         setting=(
-            f"scikit-learn digits (500 held out), {DEPTH} convolutions of 16 channels with ReLU, no norm, no shortcut, SGD 0.02 "
-            "with momentum 0.9, batch 32, 3 epochs; he and default are nn.Conv2d with He's and torch's own initialisation"
+            f"scikit-learn digits (500 held out), {blocks} pre-activation residual blocks of two convolutions and {channels} "
+            f"channels, SGD {lr} with momentum 0.9 (at 0.05 one of three scaled_ws runs diverged), batch 32, 3 epochs; scaled_ws and he have no norm and residual scale "
+            f"{alpha}, he with plain filters of He's initialisation; bn has BatchNorm and no scale"
         ),
-        tolerance="scaled WS reaches 90 % in every seed; and is above both others in every seed",
+        tolerance="scaled WS at most 2 points below BatchNorm on average; and above plain filters in every seed",
     )
