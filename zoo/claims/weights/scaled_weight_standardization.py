@@ -92,8 +92,9 @@ def trains_deep_without_norm(seeds: Sequence[int]) -> Outcome:
         measured={name: mean_and_spread(values) for name, values in found.items()},
         setting=(
             f"scikit-learn digits (500 held out), {blocks} pre-activation residual blocks of two convolutions and {channels} "
-            f"channels, SGD {lr} with momentum 0.9 (at 0.05 one of three scaled_ws runs diverged), batch 32, 3 epochs; scaled_ws and he have no norm and residual scale "
-            f"{alpha}, he with plain filters of He's initialisation; bn has BatchNorm and no scale"
+            f"channels, SGD {lr} with momentum 0.9 (at 0.05 one of three scaled_ws runs diverged), batch 32, 3 epochs; "
+            f"scaled_ws and he have no norm and residual scale {alpha}, he with plain filters of He's initialisation; "
+            "bn has BatchNorm and no scale"
         ),
         tolerance="scaled WS at most 2 points below BatchNorm on average; and above plain filters in every seed",
     )
