@@ -70,6 +70,7 @@ def create(
         pretrained: ``True`` for the default weights, or ``"tag"``, or ``"tag@commit"``.
         norm, act, conv, pool: methods to put into a backbone, as a name or one name with parameters:
             ``norm="group_norm"``, ``norm={"group_norm": {"num_groups": 8}}``. ``act`` also takes timm's plain activations.
+            ``keep`` beside the parameters names places that stay: ``act={"frelu": {"keep": ["act1", "layer4.*"]}}``.
         allow_partial: accept a swap that leaves layers as they are; :func:`swap_report` says which.
         **kwargs: parameters of the method, or of the backbone (``num_classes=10``, ``in_chans=1``: as in timm).
 

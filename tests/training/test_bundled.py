@@ -75,6 +75,17 @@ def test_memory_network(tag):
     assert error(model, fresh) == pytest.approx(stated("memn2n_babi", tag), abs=0.15)
 
 
+@pytest.mark.parametrize("tag", [c.tag for c in registry().model("noisy_digits_mlp").checkpoints.bundled])
+def test_networks_trained_on_wrong_labels(tag):
+    pytest.importorskip("sklearn")
+    from zoo.training.bundled.noisy import digits_with_noise, figures
+
+    found = figures(zoo.create("noisy_digits_mlp", pretrained=tag))
+    kept = next(c for c in zoo.info("noisy_digits_mlp").model.checkpoints.bundled if c.tag == tag)
+    assert [found["accuracy"], found["memorised"]] == [pytest.approx(m.value, abs=0.2) for m in kept.metrics]
+    assert len(digits_with_noise().train) == 1078
+
+
 def test_other_sizes_are_refused():
     with pytest.raises(zoo.errors.ZooError, match="18 keys do not fit"):
         zoo.create("siren_photo", pretrained=True, hidden_features=8)

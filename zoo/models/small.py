@@ -13,6 +13,7 @@ from zoo.generative.vae import VAE
 from zoo.memory._babi_words import WORDS
 from zoo.memory.memn2n import MemN2N
 from zoo.metric_learning._distances import EmbeddingNet
+from zoo.models.mlp import mlp
 from zoo.models.resnet import SmallResNet
 
 M = TypeVar("M", bound=nn.Module)
@@ -63,3 +64,8 @@ siren_image.cfg = {"input_size": (2,)}  # type: ignore[attr-defined]
 memn2n_babi.cfg = {"input_size": (50, 8)}  # type: ignore[attr-defined]
 planar_chain.cfg = {"input_size": (2,)}  # type: ignore[attr-defined]
 embedding_resnet8.cfg = {"first_conv": "backbone.conv1"}  # type: ignore[attr-defined]
+
+
+def digits_mlp(num_classes: int = 10, in_chans: int = 1) -> nn.Sequential:
+    """``(N, in_chans, 8, 8)`` to ``(N, num_classes)``: two hidden layers of 256, as in recipe ``digits_compare``."""
+    return mlp(num_classes, 64 * in_chans)

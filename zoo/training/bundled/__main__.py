@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from zoo.registry.files import PACKAGE
-from zoo.training.bundled import autoencoding, embedding, flow, image, memn2n
+from zoo.training.bundled import autoencoding, embedding, flow, image, memn2n, noisy
 from zoo.training.bundled.weights import save
 
 Made = tuple[nn.Module, dict[str, float]]
@@ -20,6 +20,7 @@ MAKERS: dict[str, Callable[[], Made]] = {
     "facenet_mnist": embedding.make,
     "vae_digits": autoencoding.make,
     **{f"memn2n_babi_task{task}": (lambda t=task: memn2n.make(t)) for task in memn2n.TASKS},  # type: ignore[misc]
+    **{f"noisy_digits_{method}": (lambda m=method: noisy.make(m)) for method in noisy.METHODS},  # type: ignore[misc]
 }
 
 
