@@ -56,7 +56,10 @@
         long.push([node, tex]);
       }
     }
-    long.forEach(([node, tex]) => fit(node, tex)); // after all are set, so that the page is laid out once
+    const all = () => long.forEach(([node, tex]) => fit(node, tex));
+    all(); // after all are set, so that the page is laid out once
+    document.fonts?.ready.then(all); // the faces of the mathematics change its width
+    addEventListener("resize", all);
   }
 
   // ------------------------------------------------------------ tables

@@ -139,7 +139,7 @@ def test_no_swap_no_report() -> None:
 
 
 def test_ambiguous_paper_lists_methods() -> None:
-    with pytest.raises(AmbiguousName, match="group_norm"):
+    with pytest.raises(AmbiguousName, match="batch_norm, batch_renorm"):
         zoo.create(paper="Normalization")
 
 

@@ -42,9 +42,12 @@ def test_equations_break_or_say_that_they_scroll(browser: Any, address: str, wid
     with context(browser, viewport={"width": width, "height": 900}) as (made, _):
         for path in ("normalization/group_norm/", "memory/memn2n/", "generative/planar_flow/", "pooling/isqrt_cov/"):
             page = Visit(made).goto(address + path)
-            for over, marked, focus in page.evaluate(
-                "[...document.querySelectorAll('.zoo-eq')].map(e => [e.scrollWidth > e.clientWidth + 1, e.classList.contains('wide'), e.tabIndex])"
-            ):
+            page.evaluate("document.fonts.ready")
+            said = "[...document.querySelectorAll('.zoo-eq')].map(e => [e.scrollWidth > e.clientWidth + 1, e.classList.contains('wide'), e.tabIndex])"
+            page.wait_for_function(
+                f"{said}.every(([over, marked]) => over === marked)", timeout=5000
+            )  # once the fonts are there
+            for over, marked, focus in page.evaluate(said):
                 assert over == marked
                 assert (focus == 0) == over, "what scrolls can be reached by keyboard"
                 wide += over

@@ -22,8 +22,9 @@ def test_labels_out_of_range(small, monkeypatch, label):
 
     def wrong(loaded, seed):
         pool, test, classes = read(loaded, seed)
-        pool.labels[3] = label
-        return pool, test, classes
+        labels = pool.labels.clone()  # the data set is shared with other tests
+        labels[3] = label
+        return data.Samples(pool.images, labels), test, classes
 
     monkeypatch.setattr(data, "_read", wrong)
     with pytest.raises(RecipeError, match=rf"labels lie in \[{min(label, 0)}, {max(label, 9)}\], there are 10 classes"):

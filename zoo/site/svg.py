@@ -230,7 +230,7 @@ def panels(
         identity: ``id`` of the whole.
         cell: size of a cell.
     """
-    drawn = "".join(_map(label, rows, mark, title, cell) for label, rows, mark in maps)
+    drawn = "".join(_map(label, rows, mark, title, cell, description) for label, rows, mark in maps)
     figure_id = f' id="{attr(identity)}"' if identity else ""
     return (
         f'<figure class="zoo-maps"{figure_id}><div class="zoo-cubes">{drawn}</div>'
@@ -238,7 +238,7 @@ def panels(
     )
 
 
-def _map(label: str, rows: Sequence[str], mark: Sequence[int] | None, title: str, cell: int) -> str:
+def _map(label: str, rows: Sequence[str], mark: Sequence[int] | None, title: str, cell: int, said: str) -> str:
     """One path a level; neighbours in a row are one rectangle."""
     runs: dict[str, list[str]] = {}
     for r, row in enumerate(rows):
@@ -256,6 +256,7 @@ def _map(label: str, rows: Sequence[str], mark: Sequence[int] | None, title: str
     name = attr(f"{title}: {label}")
     return (
         f'<figure class="zoo-map"><svg viewBox="-1 -1 {width + 2} {height + 2}" role="img" aria-label="{name}"><title>{name}</title>'
+        f"<desc>{attr(said)}</desc>"
         f'<rect class="fr" width="{width}" height="{height}"/>{"".join(parts)}</svg><figcaption>{attr(label)}</figcaption></figure>'
     )
 
