@@ -59,7 +59,7 @@ def test_filters_by_figures():
         assert record["params"] <= 10e6
 
 
-@pytest.mark.parametrize("method", ["gce", "meprop"])
+@pytest.mark.parametrize("method", ["sce", "meprop"])
 def test_methods_without_known_weights_say_so(method):
     assert zoo.list_checkpoints(method=method) == []
     assert "weights: none known" in run("show", method)

@@ -18,6 +18,10 @@ class _ByGroups(_InstanceNorm):
     def _apply_instance_norm(self, input: Tensor) -> Tensor:
         if self.track_running_stats:
             return super()._apply_instance_norm(input)
+        if not input.is_floating_point():
+            raise TypeError(f"instance norm takes floating point numbers, received {input.dtype}")
+        if self.training and len(input) == 0:
+            raise ValueError(f"instance norm needs a sample or more in training, received {tuple(input.shape)}")
         if input.shape[2:].numel() == 1:
             raise ValueError(
                 f"Expected more than 1 spatial element: instance norm standardises each map by itself, received {tuple(input.shape)}"
