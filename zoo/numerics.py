@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[object]:
@@ -12,3 +13,8 @@ def without_autocast(device_type: str) -> AbstractContextManager[object]:
     if torch.amp.is_autocast_available(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()
+
+
+def wide(x: Tensor) -> Tensor:
+    """At least float32: half precision is widened, everything else is left alone."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +13,12 @@ from timm.task import TrainingTask
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
+from zoo.numerics import wide
+
 
 def log_mean_probability(logits: Tensor) -> Tensor:
-    """``(M, N, K)`` logits to the log of the mean of the M probabilities, ``(N, K)``."""
-    wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-    return wide.log_softmax(2).logsumexp(0) - torch.log(torch.tensor(float(len(logits)), dtype=wide.dtype))
+    """``(M, N, K)`` logits (or log-probabilities) to the log of the mean of the M probabilities, ``(N, K)``."""
+    return wide(logits).log_softmax(2).logsumexp(0) - math.log(len(logits))
 
 
 class VmappedMembers(nn.Module):
@@ -83,8 +85,9 @@ class DeepEnsemble(TrainingTask):
     def forward(self, input: Tensor, target: Tensor, **extra: Any) -> dict[str, Tensor]:
         logits = self.trainable_module(input)
         m, n, k = logits.shape
-        loss = F.cross_entropy(logits.reshape(m * n, k), target.repeat(m), reduction="sum") / n
-        return {"loss": loss, "output": log_mean_probability(logits), "members": logits}
+        log_p = wide(logits).log_softmax(2)  # once, for the loss and for the mean
+        loss = F.nll_loss(log_p.reshape(m * n, k), target.repeat(m), reduction="sum") / n
+        return {"loss": loss, "output": log_p.logsumexp(0) - math.log(m), "members": logits}
 
 
 class Members(nn.Module):

@@ -44,11 +44,6 @@ def covariance(x: Tensor) -> Tensor:
     return centred @ centred.mT / x.shape[-1]
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half types become float32, others stay."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
 def reduce_channels(in_channels: int, reduction: int | None) -> tuple[nn.Module, int]:
     """1 x 1 convolution without bias, BatchNorm, ReLU down to ``reduction``; nothing where that is not a reduction.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.numerics import without_autocast
-from zoo.pooling._vectorise import at_least_float32, isometry, triangle_size, upper_triangle
+from zoo.numerics import wide, without_autocast
+from zoo.pooling._vectorise import isometry, triangle_size, upper_triangle
 
 
 def signed_sqrt(x: Tensor, eps: float = 1e-5) -> Tensor:
@@ -80,5 +80,5 @@ def bilinear_features(a: Tensor, b: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 def _outer(a: Tensor, b: Tensor) -> Tensor:
-    a, b = at_least_float32(a).flatten(2), at_least_float32(b).flatten(2)
+    a, b = wide(a).flatten(2), wide(b).flatten(2)
     return a @ b.mT / a.shape[-1]

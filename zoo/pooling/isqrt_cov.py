@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from zoo.numerics import without_autocast
-from zoo.pooling._vectorise import at_least_float32, covariance, reduce_channels, triangle_size, upper_triangle
+from zoo.numerics import wide, without_autocast
+from zoo.pooling._vectorise import covariance, reduce_channels, triangle_size, upper_triangle
 
 
 def newton_schulz_sqrt(sigma: Tensor, num_iters: int = 5, eps: float = 1e-10) -> Tensor:
@@ -87,7 +87,7 @@ class ISqrtCov(nn.Module):
             raise ValueError(f"isqrt_cov was made for (N, {self.in_channels}, H, W), received {tuple(x.shape)}")
         features = self.reduce(x)
         with without_autocast(x.device.type):
-            sigma = covariance(at_least_float32(features).flatten(2))
+            sigma = covariance(wide(features).flatten(2))
             root = newton_schulz_sqrt(sigma, self.num_iters, self.eps)
             return upper_triangle(root, self.isometric).to(features.dtype)
 

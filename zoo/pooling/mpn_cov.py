@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from zoo.numerics import without_autocast
-from zoo.pooling._vectorise import at_least_float32, covariance, reduce_channels, triangle_size, upper_triangle
+from zoo.numerics import wide, without_autocast
+from zoo.pooling._vectorise import covariance, reduce_channels, triangle_size, upper_triangle
 
 
 class _MatrixPower(torch.autograd.Function):
@@ -109,7 +109,7 @@ class MPNCov(nn.Module):
             raise ValueError(f"mpn_cov was made for (N, {self.in_channels}, H, W), received {tuple(x.shape)}")
         features = self.reduce(x)
         with without_autocast(x.device.type):
-            sigma = covariance(at_least_float32(features).flatten(2))
+            sigma = covariance(wide(features).flatten(2))
             power = sigma if self.alpha == 1 else matrix_power(sigma, self.alpha, self.tol)
             return upper_triangle(power, self.isometric).to(features.dtype)
 
