@@ -29,17 +29,18 @@ def newton_schulz_sqrt(sigma: Tensor, num_iters: int = 5, eps: float = 1e-10) ->
     """
     c = sigma.shape[-1]
     trace = sigma.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + eps
-    y = sigma / trace
-    eye = torch.eye(c, dtype=sigma.dtype, device=sigma.device)
-    t = 1.5 * eye - 0.5 * y  # Z_0 = I: no product needed
+    # u = -Y/2, so that no product has a factor that its gradient would be multiplied by; exact, as 2 is a power of two
+    u = sigma * (-0.5 / trace)
+    three_halves = 1.5 * torch.eye(c, dtype=sigma.dtype, device=sigma.device)
+    t = three_halves + u  # Z_0 = I: no product needed
     if num_iters > 1:
-        three_halves = (1.5 * eye).expand_as(sigma)
-        y, z = torch.bmm(y, t), t
+        three_halves = three_halves.expand_as(sigma)
+        u, z = torch.bmm(u, t), t
         for _ in range(num_iters - 2):
-            t = torch.baddbmm(three_halves, z, y, alpha=-0.5)
-            y, z = torch.bmm(y, t), torch.bmm(t, z)
-        t = torch.baddbmm(three_halves, z, y, alpha=-0.5)
-    return torch.bmm(y, t) * trace.sqrt()
+            t = torch.baddbmm(three_halves, z, u)
+            u, z = torch.bmm(u, t), torch.bmm(t, z)
+        t = torch.baddbmm(three_halves, z, u)
+    return torch.bmm(u, t) * (-2 * trace.sqrt())
 
 
 class ISqrtCov(nn.Module):
