@@ -11,7 +11,9 @@ import torch
 import yaml
 from hub_files import FILE, REPO
 from loopback import sha256
+from safetensors.torch import load
 
+import zoo
 from zoo.errors import HubError, LicenceError, PinError, WeightsError
 from zoo.hub import vectors
 from zoo.hub.card import Facts, metadata, render
@@ -20,6 +22,7 @@ from zoo.hub.lock import resolve, resolve_all
 from zoo.hub.predict import class_names, open_image, predict, transforms
 from zoo.hub.publish import collect, prepare, push
 from zoo.hub.source import Source
+from zoo.registry.lookup import registry
 from zoo.registry.schema import Checkpoint, Input, Metric, Paper
 
 ARCH, TARGET = "test_resnet", "zoo-tests/published"
@@ -253,3 +256,27 @@ def test_pictures_that_are_none(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MAX_PIXELS", 100)
     with pytest.raises(WeightsError, match="pixels"):
         open_image(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("name", ["siren_photo", "planar_flow_u1", "memn2n_babi", "vae_digits"])
+def test_networks_without_pictures_are_published_with_vectors_of_their_own(name, tmp_path):
+    """Points, words and named tuples: several inputs or outputs are recorded, and replayed after a round trip."""
+    model, entry = zoo.create(name, pretrained=True), registry().model(name)
+    found = replace(
+        facts(), name=name, architecture=None, backbone=entry.backbone,
+        checkpoint=entry.checkpoints.bundled[0].model_copy(update={"repo": TARGET, "file": FILE}),
+    )  # fmt: skip
+    bundle = prepare(model, found, TARGET, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]
+    assert config["input_size"]
+    assert ("mean" in config) == (name == "vae_digits")
+    known = vectors.load(bundle.folder / vectors.FILE)
+    counts = {"siren_photo": (1, 1), "planar_flow_u1": (1, 2), "memn2n_babi": (2, 1), "vae_digits": (1, 6)}
+    assert tuple(sum(k.startswith(side) for k in known) for side in ("input", "output")) == counts[name]
+    other = zoo.create(name)
+    other.load_state_dict(load((tmp_path / FILE).read_bytes()))
+    assert vectors.replay(other, known) == 0
+    with torch.no_grad():
+        next(other.parameters()).mul_(1.5)
+    with pytest.raises(WeightsError, match="does not compute"):
+        vectors.replay(other, known)

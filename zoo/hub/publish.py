@@ -61,9 +61,10 @@ def prepare(model: nn.Module, facts: Facts, repo: str, folder: Path) -> Bundle:
 
     Source(facts.name, facts.checkpoint.tag, repo, WEIGHTS)  # refuses a bad name before anything is written
     card = render(facts, repo)
-    if facts.checkpoint.input is None:
+    declared = facts.checkpoint.input
+    if declared is None and not hasattr(model, "sample_inputs"):
         raise WeightsError(f"{facts.name}: the checkpoint declares no input, so nobody could use the weights rightly")
-    known = vectors.make(model, facts.checkpoint.input.size)
+    known = vectors.make(model, declared.size if declared else None)
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
     config = _config(model, facts)
     if facts.architecture:
@@ -81,17 +82,21 @@ def prepare(model: nn.Module, facts: Facts, repo: str, folder: Path) -> Bundle:
 def _config(model: nn.Module, facts: Facts) -> dict[str, Any]:
     """In timm's form. Preprocessing is that of the checkpoint; names of layers come from the model's own record."""
     own, c = getattr(model, "pretrained_cfg", None) or {}, facts.checkpoint
-    assert c.input is not None
     cfg = {
         "tag": c.tag,
         "custom_load": False,
-        "input_size": list(c.input.size),
+        "input_size": list(c.input.size if c.input else own.get("input_size") or ()),
         "fixed_input_size": bool(own.get("fixed_input_size", False)),
-        "interpolation": c.input.interpolation,
-        "crop_pct": c.input.crop_pct,
-        "crop_mode": "center",
-        "mean": list(c.input.mean),
-        "std": list(c.input.std),
+    }
+    if c.input:  # networks of points, words or numbers have no picture to prepare
+        cfg |= {
+            "interpolation": c.input.interpolation,
+            "crop_pct": c.input.crop_pct,
+            "crop_mode": "center",
+            "mean": list(c.input.mean),
+            "std": list(c.input.std),
+        }
+    cfg |= {
         "num_classes": c.classes,
         "pool_size": own.get("pool_size"),
         "first_conv": own.get("first_conv"),
@@ -102,7 +107,7 @@ def _config(model: nn.Module, facts: Facts) -> dict[str, Any]:
     if hasattr(model, "num_features"):
         config["num_features"] = model.num_features
     if facts.architecture:
-        arguments = {"in_chans": c.input.size[0]} if c.input.size[0] != 3 else {}
+        arguments = {"in_chans": c.input.size[0]} if c.input and c.input.size[0] != 3 else {}
         config |= {"architecture": facts.architecture} | ({"model_args": arguments} if arguments else {})
     else:
         config["paperzoo"] = {"model": facts.name, "backbone": facts.backbone, "swaps": facts.swaps}

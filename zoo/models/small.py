@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from zoo.activations.siren import SirenNet
 from zoo.generative._flows import FlowChain
@@ -19,10 +21,32 @@ from zoo.models.resnet import SmallResNet
 M = TypeVar("M", bound=nn.Module)
 
 
-def _made_for(model: M, size: tuple[int, ...]) -> M:
-    """Record the size of one input, which is what MACs are counted for."""
+Draw = Callable[[int, torch.Generator], tuple[Tensor, ...]]
+
+
+def _made_for(model: M, size: tuple[int, ...], draw: Draw | None = None) -> M:
+    """Record the size of one input, which is what MACs are counted for, and how to draw inputs that make sense."""
     model.pretrained_cfg = {"input_size": size}  # type: ignore[assignment]
+    if draw is not None:
+        model.sample_inputs = draw  # type: ignore[assignment]
     return model
+
+
+def _points(count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    return (2 * torch.rand(count, 2, generator=generator) - 1,)
+
+
+def _questions(count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Stories of ten sentences of five words, and questions of four."""
+    return tuple(torch.randint(1, len(WORDS) + 1, (count, *shape), generator=generator) for shape in ((10, 5), (4,)))
+
+
+def _brightness(count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    return (torch.rand(count, 1, 8, 8, generator=generator),)
+
+
+def _normal(count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    return (torch.randn(count, 2, generator=generator),)
 
 
 def siren_image(out_features: int = 3, hidden_features: int = 96, hidden_layers: int = 3) -> SirenNet:
@@ -30,12 +54,12 @@ def siren_image(out_features: int = 3, hidden_features: int = 96, hidden_layers:
 
     ``zoo.activations.siren.coordinate_grid(H, W)`` makes the points, for any H and W.
     """
-    return _made_for(SirenNet(2, out_features, hidden_features, hidden_layers), (2,))
+    return _made_for(SirenNet(2, out_features, hidden_features, hidden_layers), (2,), _points)
 
 
 def memn2n_babi(dim: int = 20, hops: int = 3, memory: int = 50) -> MemN2N:
     """MemN2N in the vocabulary that all twenty bAbI tasks share (``zoo.memory.babi.WORDS``)."""
-    return _made_for(MemN2N(len(WORDS) + 1, dim, hops, memory), (memory, 8))
+    return _made_for(MemN2N(len(WORDS) + 1, dim, hops, memory), (memory, 8), _questions)
 
 
 def planar_chain(dim: int = 2, length: int = 16) -> FlowChain:
@@ -46,7 +70,9 @@ def planar_chain(dim: int = 2, length: int = 16) -> FlowChain:
     """
     if length < 1:
         raise ValueError(f"a chain has at least one flow, received length={length}")
-    return _made_for(FlowChain(PlanarFlow(dim, init_std=0.5) for _ in range(length)), (dim,))
+    return _made_for(
+        FlowChain(PlanarFlow(dim, init_std=0.5) for _ in range(length)), (dim,), _normal if dim == 2 else None
+    )
 
 
 def embedding_resnet8(dim: int = 64, in_chans: int = 1, size: int = 28) -> EmbeddingNet:
@@ -57,7 +83,8 @@ def embedding_resnet8(dim: int = 64, in_chans: int = 1, size: int = 28) -> Embed
 
 def vae_digits(latent: int = 10, hidden: int = 200, in_chans: int = 1, size: int = 8) -> VAE:
     """VAE with a Bernoulli decoder for images in [0, 1]: ``(N, in_chans, size, size)``."""
-    return _made_for(VAE(in_chans * size * size, latent, hidden), (in_chans, size, size))
+    draw = _brightness if (in_chans, size) == (1, 8) else None
+    return _made_for(VAE(in_chans * size * size, latent, hidden), (in_chans, size, size), draw)
 
 
 siren_image.cfg = {"input_size": (2,)}  # type: ignore[attr-defined]
