@@ -89,6 +89,10 @@ class BabiDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
     The vocabulary is that of training and test split together, sorted, from 1, unless one is given; 0 pads. The story is ``(memory, J)``, most
     recent sentence first; the question ``(J,)``; the answer a number. Test stories share no example with training.
 
+    Attributes:
+        supports: slots of the supporting sentences of every example, the oldest first, -1 for none ``(N, S)``; those
+            that the memory has no room for are left out.
+
     Args:
         task: 1 to 20.
         train: the training or the test split.
@@ -138,6 +142,9 @@ class BabiDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
         self.stories = torch.stack(rows)
         self.questions = torch.stack([encoded[e.question] for e in self.examples])
         self.answers = torch.tensor([self.vocabulary[e.answer.lower()] for e in self.examples])
+        slots = [[s for i in e.support if (s := len(e.statements) - 1 - i) < memory] for e in self.examples]
+        most = max(1, *map(len, slots))
+        self.supports = torch.tensor([s + [-1] * (most - len(s)) for s in slots])
 
     def _encode(self, text: str) -> Tensor:
         index = [self.vocabulary[w] for w in words(text)]
