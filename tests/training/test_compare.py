@@ -92,7 +92,7 @@ def test_all_methods_of_a_comparison_see_the_same_samples(monkeypatch):
 
 @pytest.mark.parametrize(("arguments", "says"), [
     ({"methods": ["ce", "erl"]}, "Did you mean 'elr'"),
-    ({"methods": ["ce"], "data": "/nowhere"}, "digits, mnist5k or a folder"),
+    ({"methods": ["ce"], "data": "/nowhere"}, "digits, mnist5k, a folder"),
     ({"methods": ["ce"], "noise": "pair"}, "name:rate"),
     ({"methods": ["ce"], "noise": "pear:0.4"}, "Did you mean 'pair'"),
     ({"methods": []}, "at least one method"),

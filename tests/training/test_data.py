@@ -6,8 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo.training.data import IN_MEMORY, flip, load_data, shift
+from zoo.training.data import flip, load_data, shift
 from zoo.training.recipe import RecipeError, load
+from zoo.training.samples import IN_MEMORY
 
 
 def rows(samples) -> set[bytes]:
@@ -91,7 +92,7 @@ def test_large_folders_are_decoded_by_batch(small, folder, monkeypatch):
     )
     assert IN_MEMORY > 10**9
     memory = load_data(load(fields))
-    monkeypatch.setattr("zoo.training.data.IN_MEMORY", 10)
+    monkeypatch.setattr("zoo.training.samples.IN_MEMORY", 10)
     lazy = load_data(load(fields))
     index = torch.tensor([3, 0, 5])
     assert not isinstance(lazy.train.images, torch.Tensor)

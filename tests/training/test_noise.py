@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
@@ -10,7 +9,6 @@ from zoo.training.noise import (
     CIFAR100_COARSE,
     GENERATORS,
     clean_split,
-    load_cifar_n,
     long_tail,
     noisy_labels,
     transition_matrix,
@@ -112,22 +110,6 @@ def test_long_tail_and_clean_split():
     assert not set(train.tolist()) & set(meta.tolist())
     assert len(train) + len(meta) == 2000
     assert (torch.bincount(labels[meta]) == 10).all()
-
-
-def test_cifar_n_reads_arrays_and_no_code(tmp_path):
-    path = tmp_path / "n.pt"
-    torch.save({"worse_label": np.array([3, 1, 2])}, path)
-    assert load_cifar_n(path, "worse_label").tolist() == [3, 1, 2]
-    with pytest.raises(ValueError, match="worse_label"):
-        load_cifar_n(path, "other")
-
-    class Evil:
-        def __reduce__(self):
-            return print, ("executed",)
-
-    torch.save({"worse_label": Evil()}, path)
-    with pytest.raises(Exception, match=r"(?i)weights"):
-        load_cifar_n(path, "worse_label")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_good(write):
         ("sgd: {lr: 0.1}", "sgd: {lr: 0.1, momentun: 0.9}", 7, "Did you mean 'momentum'"),
         ("sgd: {lr: 0.1}", "gce: {}", 6, "'gce' is of kind loss"),
         ("name: digits", "name: digit", 3, "Did you mean 'digits'"),
-        ("name: digits", "name: folder", 2, "needs a path"),
+        ("name: digits", "name: folder", 2, "both need a path"),
         ("batch: 64", "batch: 64\naugment: [{flop: {}}]", 10, "Did you mean 'flip'"),
         ("sgd: {lr: 0.1}", "sgd: {lr: 0.1}\n  sgd: {lr: 0.2}", 8, "duplicate key"),
         ("sgd: {lr: 0.1}", "riemannian_bn: {lr: 0.1}", 6, "parameter groups"),

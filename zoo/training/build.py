@@ -70,7 +70,7 @@ def make_algorithm(loaded: Loaded, data: Data) -> Algorithm:
     model = make_model(loaded, data, recipe.seed)
     given, k = dict(training.parameters), len(data.classes)
     takes = parameters_of(training.target)
-    if given.get("T") == "noise" and recipe.noise is not None:
+    if given.get("T") == "noise" and recipe.noise is not None and recipe.noise.rate is not None:
         seed = recipe.seed if recipe.noise.seed is None else recipe.noise.seed
         given["T"] = transition_matrix(recipe.noise.name, recipe.noise.rate, k, seed)
     if "prior" in takes and "prior" not in given:

@@ -34,19 +34,19 @@ def protocol(
     Raises:
         ZooError: a noise that is not written ``name:rate``.
     """
-    from zoo.training.recipe import _pairs
+    from zoo.training.recipe import _is_source, _pairs
 
     changes: dict[str, Any] = {}
     if data in ("digits", "mnist5k"):
         changes["data.name"] = data
     else:
-        path = Path(data)
-        if not path.is_dir():
+        if not _is_source(data) and not Path(data).is_dir():
             raise ZooError(
-                f"data is digits, mnist5k or a folder with a folder of images for each class; received {data!r}"
+                "data is digits, mnist5k, a folder with a folder of images for each class, or a name of timm's such as "
+                f"hfds/<owner>/<name>; received {data!r}"
             )
         changes |= {
-            "data.name": "folder",
+            "data.name": "timm" if _is_source(data) else "folder",
             "data.path": data,
             "data.test": None,
             "model.name": "zoo.models.resnet:resnet20",
@@ -84,7 +84,8 @@ def compare(
     Args:
         methods: names of losses and algorithms; ``ce`` is cross-entropy. One that needs a clean set gets 10 samples of
             each class held out, and so does every other, that all train on the same samples.
-        data: ``digits``, ``mnist5k``, or a folder; on a folder labels stay as they are unless ``noise`` is given.
+        data: ``digits``, ``mnist5k``, a folder, or a name of timm's (``hfds/<owner>/<name>``); on the latter two labels
+            stay as they are unless ``noise`` is given.
         recipe: whose network, optimizer, schedule, epochs and batch are taken.
         noise: ``name:rate``, or ``none``.
         seeds: of noise, splits, network and order.
@@ -157,6 +158,8 @@ def _figure(values: Sequence[float | None]) -> dict[str, float] | None:
 
 def _setting(loaded: Loaded) -> str:
     recipe = loaded.recipe
-    noise = "labels as they are" if recipe.noise is None else f"{recipe.noise.name} {recipe.noise.rate:g}"
+    noise = "labels as they are"
+    if recipe.noise is not None:
+        noise = f"{recipe.noise.name} {recipe.noise.key or f'{recipe.noise.rate:g}'}"
     where = recipe.data.path or recipe.data.name
     return f"{where}, {noise}, {recipe.model.name.rpartition(':')[2]}, {recipe.epochs} epochs"

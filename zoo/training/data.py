@@ -6,84 +6,25 @@ The index that algorithms see is the position in the training set that is left.
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoo.training.folders import read_folder
 from zoo.training.names import augmentation
 from zoo.training.noise import clean_split, long_tail, noisy_labels
-from zoo.training.recipe import Loaded, RecipeError
+from zoo.training.recipe import Loaded
+from zoo.training.samples import Samples
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
-#: Decoded images are kept in memory up to this many bytes; beyond it every batch is decoded anew.
-IN_MEMORY = 4 * 2**30
 NORMALISE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "digits": ((0.5,), (0.5,)), "mnist5k": ((0.1307,), (0.3081,)),
 }  # fmt: skip
-
-
-class Files:
-    """Image files that look like a ``(N, C, S, S)`` uint8 tensor: indexing decodes, resizes the short side, crops."""
-
-    def __init__(self, paths: Sequence[Path], size: int, channels: int) -> None:
-        self.paths, self.size, self.channels = list(paths), size, channels
-        self.shape = (len(paths), channels, size, size)
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: Tensor) -> Tensor:
-        chosen = [self.paths[i] for i in torch.arange(len(self))[index.cpu()].tolist()]
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decoding releases the interpreter lock
-            return torch.stack(list(pool.map(self._decode, chosen))) if chosen else torch.empty(0, *self.shape[1:])
-
-    def subset(self, index: Tensor) -> Files:
-        return Files([self.paths[i] for i in index.tolist()], self.size, self.channels)
-
-    def _decode(self, path: Path) -> Tensor:
-        import numpy as np
-        from PIL import Image
-
-        try:
-            with Image.open(path) as opened:
-                image: Image.Image = opened.convert("L" if self.channels == 1 else "RGB")
-                short = min(image.size)
-                if short != self.size:
-                    wide, high = (max(self.size, round(side * self.size / short)) for side in image.size)
-                    image = image.resize((wide, high), Image.Resampling.BILINEAR)
-                left, top = (image.width - self.size) // 2, (image.height - self.size) // 2
-                image = image.crop((left, top, left + self.size, top + self.size))
-                pixels = torch.from_numpy(np.array(image))
-        except OSError as error:
-            raise RecipeError([f"{path}: not an image that can be read: {error}"]) from None
-        return pixels.view(self.size, self.size, self.channels).permute(2, 0, 1).contiguous()
-
-
-@dataclass
-class Samples:
-    """Images ``(N, C, H, W)``, uint8 or float in [0, 1], and their labels ``(N,)``."""
-
-    images: Tensor | Files
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def subset(self, index: Tensor) -> Samples:
-        images = self.images.subset(index) if isinstance(self.images, Files) else self.images[index]
-        return Samples(images, self.labels[index])
-
-    def to(self, device: torch.device) -> Samples:
-        images = self.images if isinstance(self.images, Files) else self.images.to(device)
-        return Samples(images, self.labels.to(device))
 
 
 @dataclass
@@ -123,6 +64,15 @@ class Data:
     def take(self, samples: Samples, index: Tensor) -> Tensor:
         return self.prepare(samples.images[index])
 
+    def fingerprint(self) -> str:
+        """Hash of the training labels and of 64 images spread over the set: has what lies on the disk changed?"""
+        labels = self.train.labels.cpu()
+        spread = torch.arange(min(64, len(labels))) * len(labels) // max(1, min(64, len(labels)))
+        images = self.train.images[spread.to(self.train.labels.device)].cpu().contiguous()
+        found = hashlib.blake2b(labels.numpy().tobytes(), digest_size=16)
+        found.update(images.numpy().tobytes())
+        return found.hexdigest()
+
 
 def load_data(loaded: Loaded) -> Data:
     """Read, split and make noisy what the recipe names.
@@ -146,13 +96,18 @@ def load_data(loaded: Loaded) -> Data:
         if part.long_tail is not None:
             pool = pool.subset(long_tail(pool.labels, part.long_tail, k, seed))
         truth = pool.labels
-        if noise is not None:
+        if noise is not None and noise.name == "cifar_n":
+            from zoo.training.cifar_n import given_labels
+
+            pool = replace(pool, labels=given_labels(loaded, pool, k))
+        elif noise is not None:
+            assert noise.rate is not None
             noise_seed = loaded.recipe.seed if noise.seed is None else noise.seed
             features = None
             if noise.name == "instance_dependent":
                 features = pool.images[torch.arange(len(pool))].float()
             given = noisy_labels(truth, noise.name, noise.rate, k, noise_seed, features, noise.exact)
-            pool = Samples(pool.images, given)
+            pool = replace(pool, labels=given)
     except ValueError as error:
         raise loaded.error(
             ("noise",) if "noise" in str(error) or "defined for" in str(error) else ("data",), str(error)
@@ -182,7 +137,11 @@ def _statistics(loaded: Loaded, channels: int) -> tuple[Tensor, Tensor]:
 def _read(loaded: Loaded, seed: int) -> tuple[Samples, Samples, tuple[str, ...]]:
     part = loaded.recipe.data
     if part.name == "folder":
-        return _read_folder(loaded, seed)
+        return read_folder(loaded, seed)
+    if part.name == "timm":
+        from zoo.training.timm_data import read_timm
+
+        return read_timm(loaded, seed)
     from zoo.claims import data
 
     size, total = (part.test or 500, 1797) if part.name == "digits" else (part.test or 1000, 5000)
@@ -191,80 +150,6 @@ def _read(loaded: Loaded, seed: int) -> tuple[Samples, Samples, tuple[str, ...]]
     split = getattr(data, part.name)(test=size, seed=seed)
     classes = tuple(str(i) for i in range(10))
     return Samples(split.x_train, split.y_train), Samples(split.x_test, split.y_test), classes
-
-
-def _read_folder(loaded: Loaded, seed: int) -> tuple[Samples, Samples, tuple[str, ...]]:
-    part = loaded.recipe.data
-    root = Path(str(part.path)).expanduser()
-    if not root.is_dir():
-        raise loaded.error(("data", "path"), f"{root} is not a folder")
-    train_root = root / "train" if (root / "train").is_dir() else root
-    test_root = next((root / n for n in ("test", "val", "validation") if (root / n).is_dir()), None)
-    split = train_root is not root and test_root is not None
-    if train_root is not root and not split:
-        raise loaded.error(("data", "path"), f"{root} has train/ but no test/, val/ or validation/ beside it")
-    classes = tuple(sorted(p.name for p in train_root.iterdir() if p.is_dir() and not p.name.startswith(".")))
-    if len(classes) < 2:
-        raise loaded.error(("data", "path"), f"{train_root} has {len(classes)} class folders, at least 2 are needed")
-    paths, labels = _listing(loaded, train_root, classes, part.per_class)
-    size = part.size or _side_of(loaded, paths[0])
-    if split:
-        assert test_root is not None
-        if part.test is not None and part.test % len(classes):
-            raise loaded.error(
-                ("data", "test"),
-                f"{root} has its own {test_root.name}/: as many of each of the {len(classes)} classes are taken, and "
-                f"{part.test} is no multiple of that",
-            )
-        share = None if part.test is None else part.test // len(classes)
-        strange = {p.name for p in test_root.iterdir() if p.is_dir()} - set(classes)
-        if strange:
-            raise loaded.error(
-                ("data", "path"), f"{test_root} has classes that {train_root} lacks: {', '.join(sorted(strange))}"
-            )
-        test = _samples(*_listing(loaded, test_root, classes, share, empty=True), size, part.channels)
-        return _samples(paths, labels, size, part.channels), test, classes
-    held = part.test or max(1, len(paths) // 5)
-    if held >= len(paths):
-        raise loaded.error(("data", "test"), f"{root} has {len(paths)} images, {held} were to be held out")
-    whole = _samples(paths, labels, size, part.channels)
-    order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))
-    return whole.subset(order[held:]), whole.subset(order[:held]), classes
-
-
-def _listing(
-    loaded: Loaded, root: Path, classes: tuple[str, ...], first: int | None = None, empty: bool = False
-) -> tuple[list[Path], list[int]]:
-    paths, labels = [], []
-    for label, name in enumerate(classes):
-        folder = root / name
-        own = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
-        if not own and not empty:
-            raise loaded.error(("data", "path"), f"{folder} holds no image ({', '.join(SUFFIXES)})")
-        if first is not None and len(own) < first:
-            raise loaded.error(("data",), f"{folder} holds {len(own)} images, {first} were asked for")
-        paths += own[:first]
-        labels += [label] * len(own[:first])
-    if not paths:
-        raise loaded.error(("data", "path"), f"{root} holds no image")
-    return paths, labels
-
-
-def _side_of(loaded: Loaded, path: Path) -> int:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return min(image.size)
-    except OSError as error:
-        raise loaded.error(("data", "path"), f"{path}: not an image that can be read: {error}") from None
-
-
-def _samples(paths: list[Path], labels: list[int], size: int, channels: int) -> Samples:
-    files = Files(paths, size, channels)
-    if len(paths) * channels * size * size > IN_MEMORY:
-        return Samples(files, torch.tensor(labels))
-    return Samples(files[torch.arange(len(files))], torch.tensor(labels))
 
 
 # --------------------------------------------------------------------------- augmentation of a batch

@@ -117,6 +117,7 @@ class Engine:
             raise loaded.error(
                 ("batch",), f"{recipe.batch} is more than the {len(data.train)} training samples that are left"
             )
+        self.seen = data.fingerprint()
         self.algorithm = make_algorithm(loaded, data).to(place.device)
         self.data = data.to(place.device)
         self.needs = self.algorithm.needs
@@ -155,6 +156,8 @@ class Engine:
                 (self.folder / checkpoint.FILE).unlink(missing_ok=True)
                 self.place.barrier()
             state = checkpoint.read(self.folder, self.recipe.digest(), self.place.device)
+        if state is not None and state["progress"].get("data", self.seen) != self.seen:
+            raise ZooError(f"the data are not those that the run in {self.folder} began with; --fresh starts over")
         if state is not None:
             checkpoint.restore(state, self.algorithm, self.optimizer, self.schedule)
             progress = state["progress"]
@@ -169,7 +172,7 @@ class Engine:
         if self.folder is None:
             return
         progress = {
-            "digest": self.recipe.digest(), "step": self.step, "best": self.best, "total": float(self.total),
+            "digest": self.recipe.digest(), "data": self.seen, "step": self.step, "best": self.best, "total": float(self.total),
             "seconds": self.seconds, "rows": self.metrics.rows,
         }  # fmt: skip
         checkpoint.save(self.folder, self.algorithm, self.optimizer, self.schedule, progress, self.place.first)

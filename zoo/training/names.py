@@ -123,12 +123,10 @@ def problems(recipe: Recipe) -> Iterator[tuple[Where, str]]:
 def _noise_problems(recipe: Recipe) -> Iterator[tuple[Where, str]]:
     from zoo.training.noise import GENERATORS
 
-    if recipe.noise is not None and recipe.noise.name not in GENERATORS:
+    known = (*GENERATORS, "cifar_n")
+    if recipe.noise is not None and recipe.noise.name not in known:
         name = recipe.noise.name
-        yield (
-            ("noise", "name"),
-            f"unknown noise {name!r}.{suggestion(name, GENERATORS)} Allowed: {', '.join(GENERATORS)}.",
-        )
+        yield ("noise", "name"), f"unknown noise {name!r}.{suggestion(name, known)} Allowed: {', '.join(known)}."
 
 
 def _method_problems(recipe: Recipe) -> Iterator[tuple[Where, str]]:
@@ -143,8 +141,12 @@ def _method_problems(recipe: Recipe) -> Iterator[tuple[Where, str]]:
             ("data",),
             f"{found.name} needs a clean set: data.clean_per_class says how many samples of each class are held out for it",
         )
-    if found.parameters.get("T") == "noise" and recipe.noise is None:
-        yield ("method", found.name, "T"), "'noise' means the matrix of the recipe's noise, and there is no noise"
+    if found.parameters.get("T") == "noise":
+        where = ("method", found.name, "T")
+        if recipe.noise is None:
+            yield where, "'noise' means the matrix of the recipe's noise, and there is no noise"
+        elif recipe.noise.name in ("cifar_n", "instance_dependent"):
+            yield where, f"'noise' means the matrix of the recipe's noise, and {recipe.noise.name} has none"
 
 
 def _optimizer_problems(recipe: Recipe) -> Iterator[tuple[Where, str]]:

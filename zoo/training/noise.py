@@ -7,9 +7,7 @@ share of labels it changes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -261,27 +259,3 @@ def clean_split(labels: Tensor, per_class: int, num_classes: int, seed: int = 0)
     train = torch.ones(len(labels), dtype=torch.bool)
     train[held] = False
     return train.nonzero().squeeze(1), held
-
-
-def load_cifar_n(path: str | os.PathLike[str], key: str) -> Tensor:
-    """Labels of a CIFAR-N ``.pt`` file (``aggre_label``, ``worse_label``, ``random_label1``, ``noisy_label``, ...).
-
-    The file holds NumPy arrays; they are read with ``weights_only`` and an allow-list of NumPy's array constructors, so
-    that no other code of the file can run. The ``.pt`` order is torchvision's.
-
-    Raises:
-        ValueError: no such key.
-    """
-    import numpy as np
-
-    multiarray = getattr(np, "_core", None) or np.core  # type: ignore[attr-defined]
-    names = ("int8", "int16", "int32", "int64", "uint8", "float32", "float64")
-    allowed: list[Any] = [np.ndarray, np.dtype, *{type(np.dtype(n)) for n in names}]
-    make = multiarray.multiarray._reconstruct
-    # Files of NumPy 1 and 2 name the same constructor by different modules.
-    spelled = [(make, f"numpy.{m}.multiarray._reconstruct") for m in ("core", "_core")]
-    with torch.serialization.safe_globals([*allowed, make, *spelled]):
-        data = torch.load(path, weights_only=True)
-    if not isinstance(data, dict) or key not in data:
-        raise ValueError(f"{path}: no labels {key!r}; there are: {', '.join(map(str, data))}")
-    return torch.as_tensor(np.asarray(data[key]), dtype=torch.int64)

@@ -36,14 +36,34 @@ class ModelPart(Record):
     args: dict[str, Any] = Field(default_factory=dict)
 
 
-class DataPart(Record):
-    """What is trained on, and what is held out of it: test, clean meta set, noisy validation."""
+#: How the names of timm's ``create_dataset`` begin.
+SOURCES = ("hfds", "hfids", "wds", "tfds", "torch")
 
-    name: Literal["digits", "mnist5k", "folder"]
-    path: Text | None = None  # of a folder: <path>/<class>/*, or <path>/train/<class>/* and <path>/test/<class>/*
-    size: Annotated[int, Field(ge=4, le=1024)] | None = None  # side of a folder's images
-    channels: Literal[1, 3] = 3  # of a folder's images
-    per_class: Annotated[int, Field(ge=1)] | None = None  # only the first files of every class of a folder, by name
+
+def _is_source(path: Any) -> bool:
+    return isinstance(path, str) and "/" in path and path.partition("/")[0] in SOURCES
+
+
+class DataPart(Record):
+    """What is trained on, and what is held out of it: test, clean meta set, noisy validation.
+
+    Without ``name``, a path such as ``hfds/<owner>/<name>`` is one of timm's names, any other a folder.
+    """
+
+    name: Literal["digits", "mnist5k", "folder", "timm"]
+    #: Of a folder: <path>/<class>/*, or <path>/train/<class>/* and <path>/test/<class>/*. Of timm: hfds/<owner>/<name>,
+    #: hfids/<owner>/<name>, wds/<folder of the shards>, tfds/<name>, torch/<name>.
+    path: Text | None = None
+    root: Text | None = None  # of timm: the folder of torch/ and wds/, else of the cache
+    split: Text = "train"  # of timm; for wds/ also shards: train-{0000..0003}.tar|400
+    test_split: Text | None = None  # of timm; without it ``test`` samples of ``split`` are held out
+    input_key: Text | None = None  # of timm: the column of images
+    target_key: Text | None = None  # of timm: the column of labels
+    num_classes: Annotated[int, Field(ge=2)] | None = None  # of a set that does not name its classes
+    download: bool = False  # of torch/, hfids/ and tfds/: may timm fetch it?
+    size: Annotated[int, Field(ge=4, le=1024)] | None = None  # side of the images of a path
+    channels: Literal[1, 3] = 3  # of the images of a path
+    per_class: Annotated[int, Field(ge=1)] | None = None  # only the first of every class of a path
     test: Annotated[int, Field(ge=1)] | None = None  # samples; of a folder that has test/: its first, as many a class
     validation: Annotated[float, Field(ge=0, le=0.5)] = 0.1  # share of the noisy training set
     clean_per_class: Annotated[int, Field(ge=0)] = 0  # clean samples held out for methods that need them
@@ -52,30 +72,71 @@ class DataPart(Record):
     std: tuple[float, ...] | None = None
     seed: int | None = None  # of every split; the recipe's by default
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_path(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "name" not in value and isinstance(value.get("path"), str):
+            return {"name": "timm" if _is_source(value["path"].strip()) else "folder", **value}
+        return value
+
     @model_validator(mode="after")
-    def _folder(self) -> DataPart:
-        if (self.name == "folder") != (self.path is not None):
-            raise ValueError("path goes with name: folder, and name: folder needs a path")
-        if self.name != "folder" and self.size is not None:
-            raise ValueError("size goes with name: folder")
-        if self.name != "folder" and self.per_class is not None:
-            raise ValueError("per_class goes with name: folder")
+    def _fits(self) -> DataPart:
+        if (self.name in ("folder", "timm")) != (self.path is not None):
+            raise ValueError("path goes with name: folder and name: timm, and both need a path")
+        if self.path is None and not (self.size is None and self.per_class is None):
+            raise ValueError("size and per_class go with a path")
+        if self.name == "timm" and not _is_source(self.path):
+            raise ValueError(f"name: timm takes a path that begins with {'/, '.join(SOURCES)}/; received {self.path!r}")
+        given = self.model_fields_set & {
+            "root",
+            "split",
+            "test_split",
+            "input_key",
+            "target_key",
+            "num_classes",
+            "download",
+        }
+        if self.name != "timm" and given:
+            raise ValueError(f"{', '.join(sorted(given))}: only with name: timm")
+        if self.test_split is not None and self.test is not None:
+            raise ValueError("test_split names a split, test holds samples out of the training split: one of them")
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std are given together")
         return self
 
 
 class NoisePart(Record):
-    """A generator of :mod:`zoo.training.noise` by its exact name."""
+    """A generator of :mod:`zoo.training.noise` by its exact name, or ``cifar_n`` with a file of labels."""
 
     name: Name
-    rate: Annotated[float, Field(ge=0, le=1)]
+    rate: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: int | None = None
     exact: bool = False
+    path: Text | None = None  # of cifar_n: CIFAR-10_human.pt, CIFAR-100_human.pt
+    key: Text | None = None  # of cifar_n: aggre_label, worse_label, random_label1, noisy_label, ...
+
+    @model_validator(mode="after")
+    def _fits(self) -> NoisePart:
+        if self.name == "cifar_n":
+            if self.path is None or self.key is None or self.rate is not None or self.exact or self.seed is not None:
+                raise ValueError("cifar_n takes path and key, the file of labels and the set in it, and nothing else")
+        elif self.rate is None or self.path is not None or self.key is not None:
+            raise ValueError(f"{self.name} takes a rate; path and key go with cifar_n")
+        return self
 
 
 def _named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
+    return ({"path": value} if _is_source(value) else {"name": value}) if isinstance(value, str) else value
+
+
+#: Fields that joined after the first checkpoints were written, with their defaults.
+LATER: dict[str, dict[str, Any]] = {
+    "data": {
+        "root": None, "split": "train", "test_split": None, "input_key": None, "target_key": None, "num_classes": None,
+        "download": False,
+    },
+    "noise": {"path": None, "key": None},
+}  # fmt: skip
 
 
 class Recipe(Record):
@@ -101,6 +162,10 @@ class Recipe(Record):
     def digest(self) -> str:
         """Hash of what decides the numbers; layout and checkpoint interval do not."""
         values = self.model_dump(mode="json", exclude={"summary", "parallel", "checkpoint_steps"})
+        for part, fields in LATER.items():  # a recipe that does not use them keeps its hash
+            for key, default in fields.items():
+                if values[part] is not None and values[part][key] == default:
+                    del values[part][key]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -205,7 +270,7 @@ def _set(data: dict[str, Any], key: str, value: Any) -> None:
         inner = here.get(part)
         following = [*parents, last][i + 1]
         if isinstance(inner, str):  # a short form: "elr" stands for {"elr": {}}, a model's name for {"name": ...}
-            inner = {"name": inner} if part in ("model", "data") else {inner: {}} if inner == following else None
+            inner = _named(inner) if part in ("model", "data") else {inner: {}} if inner == following else None
             if inner is None:
                 raise RecipeError([f"--set {key}: {part} is {here[part]!r}, which has no {following!r}"])
         elif inner is None:
