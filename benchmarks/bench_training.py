@@ -145,8 +145,9 @@ def meta(rounds: int = 9) -> list[dict[str, Any]]:
 
     found = interleave({"l2rw": l2rw, "unrolled": unrolled, "mwnet": meta_weight_net, "official": official}, rounds)
     what = "ResNet-8 with GroupNorm, batch 128, 100 clean samples"
+    passes = f"{what}; some 9 forward passes against 12"
     return [
-        row("learning_to_reweight step", f"{what}; some 9 forward passes against 12", found["l2rw"], found["unrolled"], 0.5, rounds, "unrolled virtual step with create_graph"),
+        row("learning_to_reweight step", passes, found["l2rw"], found["unrolled"], 0.5, rounds, "unrolled virtual step with create_graph"),
         row("meta_weight_net step", what, found["mwnet"], found["official"], 0.7, rounds, "meta model rebuilt a batch, second-order graph"),
     ]  # fmt: skip
 
