@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 import yaml
 
 from zoo.site.build import generate
-from zoo.site.speed import signature
+from zoo.site.shortcuts import signature
+from zoo.site.words import lean, sections
 
 PAGES = (
     "index.md", "catalog.md", "normalization/index.md", "normalization/positional_norm.md", "normalization/group_norm.md", "optimizers/lans.md",
@@ -75,6 +77,31 @@ def test_a_fault_in_any_page_fails(few: tuple[Path, dict]) -> None:
         assert code != 0
         assert "Nothing" in said
         page.write_text(text)
+
+
+def test_search_reads_what_the_theme_reads(built: Path) -> None:
+    """Sections of every page, and of HTML that is harder than the site's own."""
+    from material.plugins.search.plugin import Parser
+
+    hard = [
+        '<h1 id="a">A <code>b</code><a class="headerlink" href="#a">x</a></h1><p>1 &lt; 2 &amp; 3</p><pre><code>a\n\n  b</code></pre>',
+        '<p>before</p><h2 id="b" data-search-exclude>hidden</h2><p>seen</p><div data-search-exclude><div>x</div> y</div><ul><li></li><li> z</li></ul>',
+        '<div><h2 id="c">in</h2><p>of c</p></div><p>after it</p><h3>no id</h3><p><br/>line<img src="x" alt="&quot;>">end</p>',
+        '<script>if (a < b) {}</script><!-- a > b --><p>text<sub>1</sub>\n and <sup></sup></p><td class="linenodiv">1</td><p>.</p>tail',
+    ]
+    pages = [p.read_text(encoding="utf-8") for p in sorted(built.rglob("*.html"))]
+    articles = [lean(m[0]) for page in pages if (m := re.search(r"<article.*</article>", page, re.DOTALL))]
+    assert len(articles) > 150
+    for html in [*hard, *articles]:
+        parser = Parser()
+        parser.feed(html)
+        parser.close()
+        found = sections(html)
+        assert found is not None, html[:200]
+        assert [(s.id, "".join(s.title), "".join(s.text), s.is_excluded()) for s in found] == [
+            (s.id, "".join(s.title), "".join(s.text), s.is_excluded()) for s in parser.data
+        ], html[:200]
+    assert sections("<p>1 < 2</p>") is None, "left to the theme"
 
 
 def test_signature() -> None:

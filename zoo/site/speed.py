@@ -10,7 +10,6 @@ import gc
 import logging
 import os
 import pickle
-import re
 import sys
 import tempfile
 import time
@@ -18,10 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from markdown.treeprocessors import InlineProcessor
 from mkdocs.commands import build as mkdocs_build
 from mkdocs.plugins import event_priority
 from mkdocs.structure.pages import Page
+
+from zoo.site.shortcuts import install
+from zoo.site.words import read_less
 
 _state: dict[str, Any] = {"parallel": False}
 _RENDERED = ("content", "toc", "_title_from_render", "present_anchor_ids")
@@ -38,123 +39,13 @@ def on_startup(command: str, dirty: bool, **_: Any) -> None:
 
 def on_config(config: Any, **_: Any) -> Any:
     """Shortcuts into the plugins, each where the plugin is what it was written for."""
-    _format_signatures_here()
-    _skip_plain_text()
-    _read_fewer_sources()
+    install()
     search = next((p for name, p in config.plugins.items() if name.split("/")[-1] == "search"), None)
     index = getattr(search, "search_index", None)
     _state["index"] = index
     if index is not None and hasattr(index, "add_entry_from_context"):
-        _read_less(index)
+        read_less(index)
     return config
-
-
-# --------------------------------------------------------------------------- signatures
-
-
-def signature(text: str, line_length: int) -> str:
-    """``def f(a, b=1): pass`` on one line where it fits, else one parameter a line, as formatters lay it out."""
-    text = " ".join(text.split())
-    if len(text) <= line_length + len("def : pass"):
-        return text
-    start = text.find("(")
-    parts, depth, quote, end = [""], 0, "", start
-    for end in range(start, len(text)):
-        c = text[end]
-        if quote:
-            quote = "" if c == quote else quote
-        elif c in "'\"":
-            quote = c
-        elif c in "([{":
-            depth += 1
-            if depth == 1:
-                continue
-        elif c in ")]}":
-            depth -= 1
-            if depth == 0:
-                break
-        elif c == "," and depth == 1:
-            parts.append("")
-            continue
-        parts[-1] += c
-    inside = "".join(f"    {part.strip()},\n" for part in parts if part.strip())
-    return f"{text[:start]}(\n{inside}){text[end + 1 :]}" if inside else text
-
-
-def _format_signatures_here() -> None:
-    """mkdocstrings starts a formatter's process for every signature; there are hundreds."""
-    try:
-        from mkdocstrings_handlers.python._internal import rendering
-    except ImportError:
-        return
-    if hasattr(rendering, "_get_formatter"):
-        setattr(rendering, "_get_formatter", lambda: signature)  # noqa: B010
-
-
-#: Packages of zoo that no page documents; reading their sources is a third of reading them all.
-_UNDOCUMENTED = {"claims", "cli", "factory", "hub", "recipes", "registry", "site", "training"}
-
-
-def _read_fewer_sources() -> None:
-    """griffe reads every module of a package to document one class of it."""
-    try:
-        from griffe import GriffeLoader
-    except ImportError:
-        return
-    whole = getattr(GriffeLoader, "_load_submodule", None)
-    if whole is None or getattr(whole, "skips", False):
-        return
-
-    def load(self: Any, module: Any, subparts: Any, subpath: Any) -> None:
-        if not (module.path == "zoo" and subparts and subparts[0] in _UNDOCUMENTED):
-            whole(self, module, subparts, subpath)
-
-    load.skips = True  # type: ignore[attr-defined]
-    setattr(GriffeLoader, "_load_submodule", load)  # noqa: B010
-
-
-# --------------------------------------------------------------------------- Markdown
-
-#: No inline pattern of the configured extensions matches text without one of these.
-_MARKUP = re.compile(r"[\\`*_\[\]!<>&$\n@{}()~^:+=\x02\x03-]")
-
-
-def _skip_plain_text() -> None:
-    """Words without any character of markup need not be tried against thirty patterns, one after the other."""
-    name = "_InlineProcessor__handleInline"
-    whole = getattr(InlineProcessor, name, None)
-    if whole is None or getattr(whole, "skips", False):
-        return
-
-    def handle(self: Any, data: str, patternIndex: int = 0) -> str:
-        return whole(self, data, patternIndex) if _MARKUP.search(data) else data
-
-    handle.skips = True  # type: ignore[attr-defined]
-    setattr(InlineProcessor, name, handle)
-
-
-# --------------------------------------------------------------------------- search
-
-
-_DROPPED = re.compile(r"<(svg|details|figure)\b.*?</\1>", re.DOTALL)
-_SECTION = re.compile(r"<h2[^>]*data-search-exclude[^>]*>.*?(?=<h2\b|\Z)", re.DOTALL)
-
-
-class _Lean:
-    """A page for the search's parser, without what it would read and throw away."""
-
-    def __init__(self, page: Any) -> None:
-        self.content = _DROPPED.sub("", _SECTION.sub("", page.content))
-        self.meta, self.toc, self.url, self.title = page.meta, page.toc, page.url, page.title
-
-
-def _read_less(index: Any) -> None:
-    whole: Callable[[Any], None] = index.add_entry_from_context
-
-    def add(page: Any) -> None:
-        whole(page if (page.meta.get("search") or {}).get("exclude") else _Lean(page))
-
-    index.add_entry_from_context = add
 
 
 # --------------------------------------------------------------------------- processes
