@@ -41,14 +41,22 @@ def trimmed(task: Task) -> Task:
     return task._replace(stories=task.stories[:, :longest])
 
 
-def train(model: MemN2N, data: Task, seed: int, linear: int = LINEAR, epochs: int = EPOCHS, lr: float = LR) -> None:
-    """In place; ``linear`` epochs without softmax at the full rate, then ``epochs`` with it."""
+def train(
+    model: MemN2N,
+    data: Task,
+    seed: int,
+    linear: int = LINEAR,
+    epochs: int = EPOCHS,
+    lr: float = LR,
+    halve: int = HALVE,
+) -> None:
+    """In place; ``linear`` epochs without softmax at the full rate, then ``epochs`` with it, the rate halved every ``halve``."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     model.train()
     for epoch in range(linear + epochs):
         model.linear = epoch < linear
-        optimizer.param_groups[0]["lr"] = lr * 0.5 ** (max(epoch - linear, 0) // HALVE)
+        optimizer.param_groups[0]["lr"] = lr * 0.5 ** (max(epoch - linear, 0) // halve)
         for index in batches(len(data.answers), BATCH, generator):
             logits = model(data.stories[index], data.questions[index])
             optimizer.zero_grad(set_to_none=True)
