@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import yaml
 
 from zoo.site.build import generate
-from zoo.site.links import check
+from zoo.site.links import check, facts
 
 
 def test_finds_each_kind_of_fault(tmp_path: Path) -> None:
@@ -25,6 +26,44 @@ def test_finds_each_kind_of_fault(tmp_path: Path) -> None:
     for part in ("../b/", "#no,", "a/#nothing", "cdn.example", "gone.png", "fonts.example"):
         assert any(part in p for p in problems), (part, problems)
     assert len(problems) == 6
+
+
+class Slow(HTMLParser):
+    """The same facts by the standard library's parser."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if not value:
+                continue
+            if name == "id" or (name == "name" and tag == "a"):
+                self.ids.add(value)
+            elif name == "href" and tag == "a":
+                self.links.append(value)
+            elif name in {"src", "srcset", "data", "poster"} or (
+                name == "href" and tag == "link" and ("rel", "canonical") not in attrs
+            ):
+                self.loaded.append(value)
+
+
+def test_reads_what_a_parser_reads(built: Path) -> None:
+    hard = [
+        '<a title="x > y" href=plain.html>1 < 2</a><A HREF=\'a&amp;b\' ID="q">x</A><!-- <a href="no"> --><img src="i.png"/>',
+        '<script src="s.js">var t = "<a href=\\"no\\">";</script><style>a > b {}</style><a name="n">y</a><a href>z</a>',
+        '<link rel="canonical" href="https://x.example/"><link href="f.css" rel=stylesheet><p data-src="no" xid="no">',
+    ]
+    pages = [p.read_text(encoding="utf-8") for p in sorted(built.rglob("*.html"))]
+    for html in [*hard, *pages]:
+        slow = Slow()
+        slow.feed(html)
+        slow.close()
+        found = facts(html)
+        assert (found.ids, found.links, found.loaded) == (slow.ids, slow.links, slow.loaded), html[:200]
 
 
 def test_strict_build(built: Path, sources: Path) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from html.parser import HTMLParser
+import os
+import posixpath
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from html import unescape
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -10,28 +15,40 @@ from urllib.parse import unquote, urlsplit
 _LOADS = {"src", "srcset", "data", "poster"}
 
 
-class _Page(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.ids: set[str] = set()
-        self.links: list[str] = []
-        self.loaded: list[str] = []
+_SILENT = re.compile(r"<!--.*?-->|(<(script|style)\b[^>]*>).*?</\2\s*>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"""<([a-zA-Z][^\s/>]*+)((?:[^>"']++|"[^"]*+"|'[^']*+')*+)>""")
+_ATTRIBUTE = re.compile(
+    r"""(?:\s|(?<=["'])|/)(id|name|href|src|srcset|data|poster|rel)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>"']++))""",
+    re.IGNORECASE,
+)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        for name, value in attrs:
+
+@dataclass
+class Facts:
+    """What one page holds: anchors, where its links lead, what the browser loads by itself."""
+
+    ids: set[str] = field(default_factory=set)
+    links: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+
+
+def facts(text: str) -> Facts:
+    """Read a page. Tags in comments, scripts and styles are none."""
+    page = Facts()
+    for tag, attributes in _TAG.findall(_SILENT.sub(r"\1", text)):
+        if "=" not in attributes:
+            continue
+        tag = tag.lower()
+        found = [(name.lower(), unescape(a or b or c)) for name, a, b, c in _ATTRIBUTE.findall(attributes)]
+        for name, value in found:
             if not value:
                 continue
             if name == "id" or (name == "name" and tag == "a"):
-                self.ids.add(value)
+                page.ids.add(value)
             elif name == "href" and tag == "a":
-                self.links.append(value)
-            elif name in _LOADS or (name == "href" and tag == "link" and ("rel", "canonical") not in attrs):
-                self.loaded.append(value)
-
-
-def _read(path: Path) -> _Page:
-    page = _Page()
-    page.feed(path.read_text(encoding="utf-8"))
+                page.links.append(value)
+            elif name in _LOADS or (name == "href" and tag == "link" and ("rel", "canonical") not in found):
+                page.loaded.append(value)
     return page
 
 
@@ -44,31 +61,43 @@ def check(site: Path) -> list[str]:
     Returns:
         Dead internal links, missing anchors, resources of other hosts. Links that leave the site are not followed.
     """
-    pages = {path: _read(path) for path in sorted(site.rglob("*.html")) if path.name != "404.html"}
-    problems = []
-    for path, page in pages.items():
-        shown = path.relative_to(site).as_posix()
+    files, folders = set(), {""}
+    for folder, _, names in os.walk(site):
+        shown = Path(folder).relative_to(site).as_posix()
+        base = "" if shown == "." else f"{shown}/"
+        folders.add(base.rstrip("/"))
+        files |= {base + name for name in names}
+    shown_pages = sorted(f for f in files if f.endswith(".html") and f != "404.html")
+    pages = {name: facts((site / name).read_text(encoding="utf-8")) for name in shown_pages}
+    known, problems = files | folders, []
+    for name, page in pages.items():
+        folder = posixpath.dirname(name)
         for address in page.loaded:
             parts = urlsplit(address)
             if parts.scheme in ("http", "https") or parts.netloc:
-                problems.append(f"{shown}: loads {address}")
-            elif parts.scheme == "" and parts.path and not _target(path, parts.path).exists():
-                problems.append(f"{shown}: loads {address}, which does not exist")
+                problems.append(f"{name}: loads {address}")
+            elif parts.scheme == "" and parts.path and _target(folder, parts.path) not in known:
+                problems.append(f"{name}: loads {address}, which does not exist")
         for address in page.links:
             parts = urlsplit(address)
             if parts.scheme or parts.netloc:
                 continue
-            target = _target(path, parts.path) if parts.path else path
-            if target.is_dir():
-                target /= "index.html"
-            if not target.is_file():
-                problems.append(f"{shown}: link to {address}, which does not exist")
-            elif (
-                parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids | {"__toc", ""}
-            ):
-                problems.append(f"{shown}: link to {address}, whose anchor does not exist")
+            target = _target(folder, parts.path) if parts.path else name
+            if target in folders:
+                target = f"{target}/index.html".lstrip("/")
+            if target not in files:
+                problems.append(f"{name}: link to {address}, which does not exist")
+            elif parts.fragment and target in pages:
+                anchor = unquote(parts.fragment)
+                if anchor not in pages[target].ids and anchor != "__toc":
+                    problems.append(f"{name}: link to {address}, whose anchor does not exist")
     return problems
 
 
-def _target(page: Path, address: str) -> Path:
-    return Path(str(page.parent / unquote(address))).resolve()
+@lru_cache(maxsize=100_000)
+def _target(folder: str, address: str) -> str:
+    """File or folder below the site's that an address leads to; one above it is found nowhere."""
+    path = posixpath.normpath(posixpath.join("/", folder, unquote(address)))
+    if posixpath.normpath(posixpath.join(folder, unquote(address))).startswith(".."):
+        return ".."
+    return path.lstrip("/")
