@@ -15,12 +15,21 @@ from urllib.parse import unquote, urlsplit
 _LOADS = {"src", "srcset", "data", "poster"}
 
 
-_SILENT = re.compile(r"<!--.*?-->|(<(script|style)\b[^>]*>).*?</\2\s*>", re.DOTALL | re.IGNORECASE)
+_SILENT = re.compile(r"<(?:!--.*?-->|(((?i:script|style))\b[^>]*+>).*?</\2\s*>)", re.DOTALL)
 _TAG = re.compile(r"""<([a-zA-Z][^\s/>]*+)((?:[^>"']++|"[^"]*+"|'[^']*+')*+)>""")
 _ATTRIBUTE = re.compile(
     r"""(?:\s|(?<=["'])|/)(id|name|href|src|srcset|data|poster|rel)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>"']++))""",
     re.IGNORECASE,
 )
+
+
+#: Attributes without any of these are not read further.
+_PARTS = ("href", " id=", "src", "name=", " =", " data=", "poster", "\nid=", "\ndata=")
+
+
+def _opening(match: re.Match[str]) -> str:
+    """Of a script or style, its tag; of a comment, nothing."""
+    return f"<{match[1]}" if match[1] else ""
 
 
 @dataclass
@@ -35,8 +44,9 @@ class Facts:
 def facts(text: str) -> Facts:
     """Read a page. Tags in comments, scripts and styles are none."""
     page = Facts()
-    for tag, attributes in _TAG.findall(_SILENT.sub(r"\1", text)):
-        if "=" not in attributes:
+    for tag, attributes in _TAG.findall(_SILENT.sub(_opening, text)):
+        lower = attributes.lower()
+        if not any(part in lower for part in _PARTS):
             continue
         tag = tag.lower()
         found = [(name.lower(), unescape(a or b or c)) for name, a, b, c in _ATTRIBUTE.findall(attributes)]
