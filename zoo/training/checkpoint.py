@@ -2,14 +2,16 @@
 
 A checkpoint holds what the next step depends on: algorithm (network, index state, teachers, weight nets with their
 optimizers), optimizer, schedule, position and what was measured so far. No generator state: every draw of a run is a
-function of seed and position. Tensors are stored whole, so that a run may go on with another number of processes.
+function of seed and position. Tensors are stored whole in one file; a run whose parameters are sharded writes
+:mod:`zoo.training.sharded` folders instead. A run may go on from either, with another number of processes.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import os
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,24 +22,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from zoo.errors import ZooError
 from zoo.noisy_labels.base import Algorithm
-from zoo.training.distributed import like, whole
+from zoo.training.distributed import World, like, whole
+from zoo.training.files import write_bytes
 
 FORMAT = 1
 FILE = "checkpoint.pt"
-
-
-def write_bytes(path: Path, blob: bytes) -> None:
-    """Put ``blob`` on the disk under ``path``: a reader, or a crash at any moment, finds the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(blob)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+_SHARDED = re.compile(r"checkpoint-\d{10}")
 
 
 def save(
@@ -46,48 +36,97 @@ def save(
     optimizer: torch.optim.Optimizer,
     schedule: LRScheduler,
     progress: dict[str, Any],
-    write: bool = True,
+    world: World,
+    parallel: str = "ddp",
 ) -> None:
-    """Write ``folder/checkpoint.pt``; with sharded parameters every process calls it, and ``write`` is true on one."""
+    """Write the checkpoint of a step; every process calls it. The one before goes when the new one is complete."""
     state = {
         "format": FORMAT,
-        "algorithm": whole(algorithm.state_dict()),
-        "optimizer": whole(optimizer.state_dict()),
+        "algorithm": algorithm.state_dict(),
+        "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
         "progress": progress,
     }
-    if write:
+    if parallel == "fsdp2" and world.size > 1:
+        from zoo.training import sharded  # torch.distributed.checkpoint takes a second to import
+
+        final = folder / f"checkpoint-{progress['step']:010d}"
+        sharded.save(final, state, world)
+        if world.first:
+            (folder / FILE).unlink(missing_ok=True)
+            remove_sharded(folder, keep=final)
+        return
+    state = whole(state)
+    if world.first:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_bytes(folder / FILE, buffer.getvalue())
+        remove_sharded(folder)
+
+
+def published(folder: Path) -> list[Path]:
+    """The complete sharded checkpoints in ``folder``, the newest last."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(p for p in found if p.is_dir() and _SHARDED.fullmatch(p.name))
+
+
+def remove_sharded(folder: Path, keep: Path | None = None) -> None:
+    """Delete sharded checkpoints, and what a killed process left of one, except ``keep``."""
+    for path in [*folder.glob(".checkpoint-*.tmp"), *published(folder)]:
+        if path != keep:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """Delete every checkpoint."""
+    (folder / FILE).unlink(missing_ok=True)
+    remove_sharded(folder)
 
 
 def read(folder: Path, digest: str, device: torch.device) -> dict[str, Any] | None:
-    """The checkpoint in ``folder``; None where there is none.
+    """The newest checkpoint in ``folder``; None where there is none. A sharded one comes without its tensors.
 
     Raises:
         ZooError: it belongs to another recipe, is of another format, or is damaged.
     """
-    path = folder / FILE
-    if not path.is_file():
-        return None
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
-        raise ZooError(
-            f"{path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); --fresh starts over"
-        ) from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise ZooError(f"{path} is of another format than {FORMAT}; --fresh starts over")
-    if state["progress"]["digest"] != digest:
-        raise ZooError(f"{folder} holds a run of another recipe; take another --out, or --fresh to start over")
-    return state
+    found = []
+    for path in [*([folder / FILE] if (folder / FILE).is_file() else []), *published(folder)[-1:]]:
+        try:
+            file = path / "rest.pt" if path.is_dir() else path
+            state = torch.load(file, map_location=device, weights_only=True)
+            if path.is_dir():
+                state["shards"] = path
+        except Exception as error:
+            raise _damaged(path, error) from None
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise ZooError(f"{path} is of another format than {FORMAT}; --fresh starts over")
+        if state["progress"]["digest"] != digest:
+            raise ZooError(f"{folder} holds a run of another recipe; take another --out, or --fresh to start over")
+        found.append(state)
+    return max(found, key=lambda state: state["progress"]["step"], default=None)
+
+
+def _damaged(path: Path, error: Exception) -> ZooError:
+    said = (str(error).splitlines() or [""])[0]
+    return ZooError(f"{path} cannot be read ({type(error).__name__}: {said}); --fresh starts over")
 
 
 def restore(
     state: dict[str, Any], algorithm: Algorithm, optimizer: torch.optim.Optimizer, schedule: LRScheduler
 ) -> None:
-    """Put the state back into freshly made objects, divided as those are."""
+    """Put the state back into freshly made objects, divided as those are.
+
+    Raises:
+        ZooError: a sharded checkpoint that is damaged.
+    """
+    path = state.get("shards")
+    if path is not None:
+        from zoo.training import sharded
+
+        try:
+            state = sharded.load(path, state, algorithm, optimizer)
+        except Exception as error:
+            raise _damaged(path, error) from error
     targets = algorithm.state_dict()
     algorithm.load_state_dict(
         {

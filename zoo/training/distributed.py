@@ -224,8 +224,8 @@ def whole(value: Any) -> Any:
 
 
 def like(value: Tensor, target: Tensor) -> Tensor:
-    """A whole tensor divided as ``target`` is; itself where that is not sharded or has another shape."""
-    if not hasattr(target, "full_tensor") or value.shape != target.shape:
+    """A whole tensor divided as ``target`` is; itself where it is divided, or the target is not or has another shape."""
+    if hasattr(value, "full_tensor") or not hasattr(target, "full_tensor") or value.shape != target.shape:
         return value
     from torch.distributed.tensor import distribute_tensor
 

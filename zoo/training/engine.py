@@ -153,7 +153,8 @@ class Engine:
         if self.folder is not None:
             if fresh:
                 self.place.barrier()
-                (self.folder / checkpoint.FILE).unlink(missing_ok=True)
+                if self.place.first:
+                    checkpoint.remove(self.folder)
                 self.place.barrier()
             state = checkpoint.read(self.folder, self.recipe.digest(), self.place.device)
         if state is not None and state["progress"].get("data", self.seen) != self.seen:
@@ -175,7 +176,8 @@ class Engine:
             "digest": self.recipe.digest(), "data": self.seen, "step": self.step, "best": self.best, "total": float(self.total),
             "seconds": self.seconds, "rows": self.metrics.rows,
         }  # fmt: skip
-        checkpoint.save(self.folder, self.algorithm, self.optimizer, self.schedule, progress, self.place.first)
+        parts = (self.algorithm, self.optimizer, self.schedule)
+        checkpoint.save(self.folder, *parts, progress, self.place, self.recipe.parallel)
 
     # ------------------------------------------------------------------ the loop
 
