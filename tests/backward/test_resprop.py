@@ -96,6 +96,66 @@ def test_controller_reaches_its_share(reuse):
     assert min(shares[-10:]) - 0.02 <= 1 - reuse <= max(shares[-10:]) + 0.02
 
 
+def network():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        ReSpropConv2d(3, 4, 3, padding=1, reuse=0.5, threshold=1e-3),
+        torch.nn.BatchNorm2d(4),
+        ReSpropConv2d(4, 4, 3, stride=2, padding=1, reuse=0.3, threshold=1e-3),
+        torch.nn.Flatten(),
+        ReSpropLinear(64, 5, reuse=0.5, threshold=1e-3),
+    )
+
+
+def trained(model, call):
+    """Losses of six steps, one with a short batch and two after the share was changed."""
+    optimizer, losses = torch.optim.SGD(model.parameters(), lr=0.1), []
+    for step in range(6):
+        generator = torch.Generator().manual_seed(step)
+        x = torch.randn(4 if step == 2 else 6, 3, 8, 8, generator=generator)
+        if step == 4:
+            set_reuse(model, 0.8)
+        loss = F.cross_entropy(call(x), torch.randint(0, 5, (len(x),), generator=generator))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    return losses
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_training_compiles_with_equal_numbers(backend):
+    torch._dynamo.reset()
+    plain, model = network(), network()
+    want = trained(plain, plain)
+    got = trained(model, torch.compile(model, backend=backend, fullgraph=True))
+    for a, b in zip(want, got, strict=True):
+        torch.testing.assert_close(a, b)
+    for (name, a), b in zip(plain.named_buffers(), model.buffers(), strict=True):
+        torch.testing.assert_close(a, b, msg=lambda m, name=name: f"{name}: {m}")
+    for a, b in zip(plain.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    survived = [m.survived for m in model.modules() if isinstance(m, GradientReuse)]
+    assert len(survived) == 3
+    assert all(0 < s < 1 for s in survived)  # some of each gradient was reused
+
+
+def test_copies_keep_apart_in_compiled_graphs():
+    """A copy has a state of its own: training it leaves the original's stored gradient alone."""
+    torch._dynamo.reset()
+    layer = ReSpropLinear(3, 2, reuse=0.5, threshold=10.0)
+    torch.compile(layer, backend="aot_eager", fullgraph=True)(torch.randn(2, 3)).sum().backward()
+    before = layer.gradient.previous.clone()
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert other.gradient.number != layer.gradient.number
+        compiled = torch.compile(other, backend="aot_eager", fullgraph=True)
+        (compiled(torch.randn(2, 3)) * 7).sum().backward()
+        assert torch.equal(layer.gradient.previous, before)
+        assert torch.equal(other.gradient.previous, torch.full((2,), 7.0))
+    assert "gradient.previous" not in layer.state_dict()
+    assert layer.double().gradient.previous.dtype == torch.float64
+
+
 def test_evaluation_copies_and_pickles():
     layer = ReSpropLinear(3, 2, reuse=0.5, threshold=10.0)
     x = torch.randn(2, 3)

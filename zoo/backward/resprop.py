@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import weakref
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +22,36 @@ class _Reuse(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
         return ctx.store.mix(grad), None  # type: ignore[attr-defined]
+
+
+#: Layers by the number that stands for them in compiled graphs, which hold tensors and numbers only.
+_STORES: weakref.WeakValueDictionary[int, GradientReuse] = weakref.WeakValueDictionary()
+_NUMBERS = itertools.count()
+
+
+@torch.library.custom_op("zoo::resprop_mix", mutates_args=(), tags=(torch.Tag.cudagraph_unsafe,))
+def _mix(grad: Tensor, number: int) -> Tensor:
+    """:meth:`GradientReuse.mix` as one opaque operator: state that a backward pass writes cannot be traced."""
+    mixed = _STORES[number].mix(grad)
+    return mixed.clone() if mixed is grad else mixed
+
+
+@_mix.register_fake
+def _(grad: Tensor, number: int) -> Tensor:
+    return torch.empty_like(grad)
+
+
+class _CompiledReuse(torch.autograd.Function):
+    """:class:`_Reuse` for graphs that are traced."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, y: Tensor, number: int) -> Tensor:
+        ctx.number = number  # type: ignore[attr-defined]
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        return torch.ops.zoo.resprop_mix(grad, ctx.number), None  # type: ignore[attr-defined]
 
 
 class GradientReuse(nn.Module):
@@ -39,6 +73,7 @@ class GradientReuse(nn.Module):
 
     threshold: Tensor
     survived: Tensor
+    previous: Tensor | None
 
     def __init__(self, reuse: float = 0.5, threshold: float = 1e-7) -> None:
         super().__init__()
@@ -49,7 +84,18 @@ class GradientReuse(nn.Module):
         self.reuse, self.first_threshold = reuse, threshold
         self.register_buffer("threshold", torch.tensor(threshold))
         self.register_buffer("survived", torch.ones(()))
-        self.previous: Tensor | None = None
+        # Moves with the module, stays out of checkpoints: the first step after loading one is exact.
+        self.register_buffer("previous", None, persistent=False)
+        self._enter()
+
+    def _enter(self) -> None:
+        self.number = next(_NUMBERS)
+        _STORES[self.number] = self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Copies and unpickled modules have a state, and so a number, of their own."""
+        super().__setstate__(state)
+        self._enter()
 
     def reset(self) -> None:
         """Forget the stored gradient, as the authors do at the start of every epoch: the next step is exact."""
@@ -74,7 +120,11 @@ class GradientReuse(nn.Module):
         return mixed
 
     def forward(self, y: Tensor) -> Tensor:
-        return _Reuse.apply(y, self) if self.training and torch.is_grad_enabled() else y
+        if not (self.training and torch.is_grad_enabled()):
+            return y
+        if torch.compiler.is_compiling():
+            return _CompiledReuse.apply(y, self.number)
+        return _Reuse.apply(y, self)
 
     def extra_repr(self) -> str:
         return f"reuse={self.reuse:g}"
