@@ -55,6 +55,48 @@ class StripPooling(nn.Module):
         return x * torch.sigmoid(self.gate(F.relu(rows + columns)))
 
 
+def add_strip_pooling(model: nn.Module, norm_layer: type[nn.Module] = nn.BatchNorm2d) -> list[str]:
+    """Put a :class:`StripPooling` where the paper's network has one into a ResNet of timm, in place.
+
+    The blocks are the last of each stage and all of the last stage. In a bottleneck it follows the 3 x 3 convolution with
+    its BatchNorm and ReLU (``act2``), as in the paper. A basic block has no narrow part; there it follows the first
+    convolution's activation (``act1``), before the second convolution, which is a choice of this package.
+
+    Args:
+        model: anything with ``layer1`` to ``layer4`` of timm's ``Bottleneck`` or ``BasicBlock``: load weights first, they
+            keep their names.
+        norm_layer: of the strips.
+
+    Returns:
+        The paths of the new modules, 6 for ResNet-50, 101 and 152, 5 for ResNet-18, 6 for ResNet-34.
+
+    Raises:
+        ValueError: another network, or one that has them already; nothing has changed then.
+    """
+    stages = [getattr(model, f"layer{i}", None) for i in (1, 2, 3, 4)]
+    if not all(isinstance(stage, nn.Sequential) and len(stage) > 0 for stage in stages):
+        raise ValueError(f"strip_pooling goes into a ResNet with layer1 to layer4, received {type(model).__name__}")
+    places: list[tuple[str, nn.Module, str, int]] = []
+    for number, stage in enumerate(stages, 1):
+        assert isinstance(stage, nn.Sequential)
+        for index, block in enumerate(stage):
+            if number < 4 and index < len(stage) - 1:
+                continue
+            narrow = "2" if hasattr(block, "conv3") else "1"
+            conv, act = getattr(block, f"conv{narrow}", None), getattr(block, f"act{narrow}", None)
+            path = f"layer{number}.{index}.act{narrow}"
+            if not isinstance(conv, nn.Conv2d) or not isinstance(act, nn.Module):
+                raise ValueError(f"strip_pooling needs blocks of convolution and activation, received none at {path}")
+            if any(isinstance(m, StripPooling) for m in block.modules()):
+                raise ValueError(f"strip_pooling is in {path} already")
+            places.append((path, block, f"act{narrow}", conv.out_channels))
+    for _, block, name, channels in places:
+        act, weight = getattr(block, name), next(block.parameters())
+        strip = StripPooling(channels, norm_layer).to(weight.device, weight.dtype)
+        setattr(block, name, nn.Sequential(act, strip).train(block.training))
+    return [f"{path}.1" for path, *_ in places]
+
+
 class MixedPooling(nn.Module):
     r"""MPM: pyramid pooling for near context and strip pooling for far context, in a residual block.
 
