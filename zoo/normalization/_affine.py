@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from zoo.normalization import _kernels
+from zoo.normalization._function import call
 from zoo.normalization._statistics import wide
 
 
@@ -29,15 +31,39 @@ def total(x: Tensor, samples: int = 0) -> Tensor:
 
 def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """``x * scale + shift`` with both ``(N, C)`` or ``(1, C)``, computed in float32 at least."""
+    if (y := _kernels.affine(x, scale, shift)) is not None:
+        return y
     a, b = spread(scale, x), spread(shift, x)
     # One pass where the channels are the innermost axis; elsewhere torch's addcmul is slower than two.
     y = torch.addcmul(b, wide(x), a) if x.stride(1) == 1 else (wide(x) * a).add_(b)
     return y.to(x.dtype)
 
 
+def scaled(dy: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Backward of :func:`affine`: ``dy * scale``, and the sums of ``dy * x`` and of ``dy`` that ``scale`` and shift get."""
+    if (found := _kernels.affine_backward(dy, x, scale)) is not None:
+        return found
+    dy = wide(dy)
+    along = total(dy * wide(x), len(scale))
+    return (dy * spread(scale, x)).to(x.dtype), along, total(dy, len(scale))
+
+
+def add_affine(dx: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> Tensor:
+    """``dx + x * slope + constant`` like :func:`affine`; in place, unless derivatives follow: nobody else holds ``dx``."""
+    if x.dtype in _kernels.HALF and (y := _kernels.affine(x, slope, constant)) is not None:
+        return dx.add_(y)
+    a, b = spread(slope, x), spread(constant, x)
+    if torch.is_grad_enabled() or dx.dtype != slope.dtype:
+        return (torch.addcmul(b, wide(x), a) + dx).to(x.dtype)
+    return dx.addcmul_(x, a).add_(b)
+
+
 def sample_moments(x: Tensor, samples: int = 0) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over positions, ``(N, C)``, or with ``samples`` 1 over samples, too, ``(1, C)``."""
-    share, x = (samples or len(x)) * x.shape[1] / x.numel(), wide(x)
+    samples = samples or len(x)
+    if (found := _kernels.moments(x, samples)) is not None:
+        return found[0].view(samples, -1), found[1].view(samples, -1)
+    share, x = samples * x.shape[1] / x.numel(), wide(x)
     mean = total(x, samples) * share
     centred = x - spread(mean, x)  # the difference of E[x^2] and mean^2 would cancel
     return mean, total(centred.mul_(centred), samples) * share
@@ -57,9 +83,7 @@ class _ScaleShift(Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, scale = ctx.saved_tensors
-        dy = wide(dy)
-        dscale = total(dy * wide(x), len(scale))
-        return (dy * spread(scale, x)).to(x.dtype), dscale, total(dy, len(scale))
+        return scaled(dy, x, scale)
 
 
 class _Observed(Function):
@@ -81,10 +105,7 @@ class _Observed(Function):
         x, mean = ctx.saved_tensors
         share = mean.numel() / x.numel()
         slope = dvar * (2 * share)
-        a, b = spread(slope, x), spread(dmean * share - mean * slope, x)
-        if torch.is_grad_enabled() or dx.dtype != slope.dtype:
-            return (torch.addcmul(b, wide(x), a) + dx).to(x.dtype), None
-        return dx.addcmul_(x, a).add_(b), None  # nobody else holds it: see `observe`
+        return add_affine(dx, x, slope, dmean * share - mean * slope), None
 
 
 def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -94,7 +115,7 @@ def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         x: ``(N, C, *)``.
         scale, shift: a and b, ``(N, C)``, or ``(1, C)`` for all samples alike.
     """
-    y: Tensor = _ScaleShift.apply(x, scale, shift)
+    y: Tensor = call(_ScaleShift, x, scale, shift)
     return y
 
 
@@ -103,5 +124,5 @@ def observe(x: Tensor, each_sample: bool = True) -> tuple[Tensor, Tensor, Tensor
 
     Hand the ``x`` returned to one :func:`scale_shift` and to nothing else: its gradient is completed in place.
     """
-    found: tuple[Tensor, Tensor, Tensor] = _Observed.apply(x, len(x) if each_sample else 1)
+    found: tuple[Tensor, Tensor, Tensor] = call(_Observed, x, len(x) if each_sample else 1)
     return found

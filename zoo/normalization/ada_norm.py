@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from zoo.normalization._function import call
 from zoo.normalization._statistics import wide
 from zoo.normalization.positional_norm import standardise_last
 
@@ -72,7 +73,7 @@ def ada_norm(
     if not x.is_floating_point():
         raise TypeError(f"ada_norm needs floating-point input, received {x.dtype}")
     if dim == 1 and x.dim() > 2 and not x.movedim(1, -1).is_contiguous():  # no copy into channels-last order
-        z: Tensor = _AdaNorm.apply(x, scale, k, eps, x.shape[1] - int(unbiased))[0]
+        z: Tensor = call(_AdaNorm, x, scale, k, eps, x.shape[1] - int(unbiased))[0]
         return z
     y = standardise_last(x.movedim(dim, -1), eps, unbiased).movedim(-1, dim)
     return (y.detach() * (-scale * k)).add_(scale) * y

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from zoo.normalization._affine import affine, sample_moments, spread, total
+from zoo.normalization._function import call
 from zoo.normalization._statistics import check_input, check_statistics, per_channel, recomputing, wide
 
 
@@ -152,7 +153,7 @@ class FourThingsBatchNorm2d(nn.Module):
             )
         groups = self.num_groups or c
         check_statistics("four_things_bn", x, size * x.shape[2:].numel() * (c // groups))
-        y, mean, var = _GhostGroupNorm.apply(x, self.weight, self.bias, size, groups, self.eps)
+        y, mean, var = call(_GhostGroupNorm, x, self.weight, self.bias, size, groups, self.eps)
         if not recomputing():
             with torch.no_grad():
                 square = (var + mean.square()).mean(0)

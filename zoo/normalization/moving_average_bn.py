@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.normalization._function import call
 from zoo.normalization._statistics import check_batch, check_input, kept, per_channel, recomputing, reduced, wide
 
 
@@ -134,7 +135,7 @@ class MovingAverageBatchNorm2d(nn.Module):
                 self.running_var.lerp_(var, 1 - self.decay)
                 self.num_batches_tracked.add_(1)
             var, r, slot, moving = kept(var + self.eps, r, slot, moving)
-        return _MovingNormalise.apply(x, self.weight * r, self.bias, var, self.gradient_store, slot, moving)
+        return call(_MovingNormalise, x, self.weight * r, self.bias, var, self.gradient_store, slot, moving)
 
     def eval_affine(self) -> tuple[Tensor, Tensor]:
         """``(scale, shift)`` of the evaluation form ``x * scale + shift``, for folding into the layer before."""

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.normalization._function import call
+
 
 def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
@@ -100,7 +102,7 @@ def positional_norm(x: Tensor, eps: float = 1e-5, unbiased: bool = True) -> tupl
             f"positional_norm needs at least {1 + int(unbiased)} channels with unbiased={unbiased}, "
             f"received an input of shape {tuple(x.shape)}"
         )
-    return _Standardise.apply(x, eps, count)
+    return call(_Standardise, x, eps, count)
 
 
 class PositionalNorm(nn.Module):

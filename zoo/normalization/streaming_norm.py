@@ -9,30 +9,77 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.utils.hooks import RemovableHandle
 
-from zoo.normalization._affine import observe, scale_shift
-from zoo.normalization._recompute import recomputing
-from zoo.normalization._statistics import check_batch
+from zoo.normalization._affine import add_affine, affine, sample_moments, scale_shift, scaled
+from zoo.normalization._statistics import check_batch, kept, recomputing, wide
+
+#: Averages over updates and sums over passes, both ``(rows, C)``, passes ``(rows, 1)``, updates ``()``.
+_Store = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _open(store: _Store, of_long: float, of_short: float, moves: bool = True) -> tuple[Tensor, Tensor]:
+    """Count a pass; ``of_long * long + of_short * sum / count`` will be ``past + share * current``, of both rows.
+
+    Before the first update ``long`` is ``sum / count``. Without ``moves`` the sums have seen the current pass before, and
+    ``past`` is all of it. ``past`` is ``(rows, C)``, ``share`` ``(rows, 1)``.
+    """
+    long, total, count, rolls = store
+    if moves:
+        count.add_(1)
+    long, count = wide(long), wide(count if moves else count.clamp_min(1))
+    rolled = (rolls > 0).to(long.dtype) * of_long
+    share = (of_long + of_short - rolled) / count
+    return torch.addcmul(long * rolled, total, share), share
 
 
 class _StreamedStatistic(Function):
     """Put the streamed value in the place of the current one; stream the gradient on the way back."""
 
     @staticmethod
-    def forward(
-        ctx: Any, current: Tensor, value: Tensor, long: Tensor, total: Tensor, count: Tensor, rolls: Tensor,
-        beta: tuple[float, float, float],
-    ) -> Tensor:  # fmt: skip
-        ctx.store, ctx.beta = (long, total, count, rolls), beta
+    def forward(ctx: Any, current: Tensor, value: Tensor, beta: tuple[float, float, float], *store: Tensor) -> Tensor:
+        ctx.store, ctx.beta = store, beta  # written in backward, so autograd must not check its version
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
-        long, total, count, rolls = ctx.store
-        total.add_(grad)
-        count.add_(1)
-        short = total / count
-        past = torch.where(rolls > 0, long, short)
-        return ctx.beta[0] * past + ctx.beta[1] * short + ctx.beta[2] * grad, None, None, None, None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        past, share = _open(ctx.store, *ctx.beta[:2])
+        ctx.store[1].add_(grad)
+        return torch.addcmul(past[0], share[0] + ctx.beta[2], grad), *[None] * 6
+
+
+class _StreamedBatchNorm(Function):
+    r""":math:`y = \gamma (x - \hat\mu) / \sqrt{\hat m + \epsilon} + \beta` for p = 2, with the streamed gradients of both.
+
+    :math:`m = \mathrm{Var}[x] + (E[x] - \hat\mu)^2`, so with the streamed gradients :math:`\hat g_\mu, \hat g_m` all that
+    is added to that of fixed statistics is :math:`(\hat g_\mu + 2 \hat g_m (x - \hat\mu)) / n`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, gap: Tensor, mu: Tensor, inverse: Tensor,
+        beta: tuple[float, float, float], *store: Tensor,
+    ) -> Tensor:  # fmt: skip
+        scale = inverse if weight is None else inverse * weight
+        shift = -mu * scale if bias is None else torch.addcmul(bias, mu, scale, value=-1)
+        ctx.save_for_backward(x, weight, gap, mu, inverse, scale)
+        ctx.store, ctx.beta = store, beta
+        return affine(x, scale[None], shift[None])
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, gap, mu, inverse, scale = ctx.saved_tensors
+        past, share = _open(ctx.store, *ctx.beta[:2])
+        (past_mu, past_moment), (share_mu, share_moment) = past.unbind(), (share + ctx.beta[2]).unbind()
+        dx, (along,), (total,) = scaled(dy, x, scale[None])
+        dweight = torch.addcmul(along, mu, total, value=-1).mul_(inverse)
+        moment = dweight * scale * inverse * -0.5
+        streamed_moment = torch.addcmul(past_moment, share_moment, moment)
+        mean = torch.addcmul(total * scale, gap, streamed_moment, value=2).neg_()
+        ctx.store[1].add_(torch.stack((mean, moment)))
+        share_of_each = x.shape[1] / x.numel()
+        slope = streamed_moment * (2 * share_of_each)
+        constant = torch.addcmul(past_mu, share_mu, mean).mul_(share_of_each).addcmul_(mu, slope, value=-1)
+        dx = add_affine(dx, x, slope[None], constant[None])
+        return dx, None if weight is None else dweight, total if ctx.needs_input_grad[2] else None, *[None] * 8
 
 
 class StreamingNorm(nn.Module):
@@ -110,17 +157,6 @@ class StreamingNorm(nn.Module):
         for name in ("rolls", "grad_rolls"):
             self.register_buffer(name, torch.tensor(0))
 
-    def _stream(self, row: int, current: Tensor) -> Tensor:
-        with torch.no_grad():
-            if not recomputing():
-                self.short_sum[row].add_(current.detach())
-                self.short_count[row].add_(1)
-            short = self.short_sum[row] / self.short_count[row].clamp_min(1)
-            past = torch.where(self.rolls > 0, self.long[row], short)
-            value = self.alpha[0] * past + self.alpha[1] * short
-        store = (self.grad_long[row], self.grad_sum[row], self.grad_count[row], self.grad_rolls)
-        return _StreamedStatistic.apply(current, value, *store, self.beta)
-
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, *) -> (N, C, *)``."""
         if x.dim() < 2 or x.shape[1] != self.num_channels:
@@ -133,16 +169,45 @@ class StreamingNorm(nn.Module):
             scale, shift = self.eval_affine()
             return scale_shift(x, scale[None], shift[None])
         check_batch("streaming_norm", x)
+        moves = not recomputing()
+        store = (self.grad_long, self.grad_sum, self.grad_count, self.grad_rolls)
+        with torch.no_grad():
+            past, share = _open(
+                (self.long, self.short_sum, self.short_count, self.rolls), self.alpha[0], self.alpha[1], moves
+            )
+
+        def value(row: int, current: Tensor) -> Tensor:
+            return torch.addcmul(past[row], share[row], current) if moves else past[row]
+
         if self.p == 2:  # E(x - m)^2 = Var[x] + (E[x] - m)^2: the moments of x are all that is needed
-            x, current, var = observe(x, each_sample=False)
-            mean = self._stream(0, current[0])
-            return scale_shift(x, *self._affine(mean, self._stream(1, var[0] + (current[0] - mean).square())))
+            with torch.no_grad():
+                (mean,), (var,) = sample_moments(x, 1)
+                mu = value(0, mean)
+                gap = mean - mu
+                moment = torch.addcmul(var, gap, gap)
+                inverse = (value(1, moment) + self.eps).rsqrt_()
+                if moves:
+                    self.short_sum.add_(torch.stack((mean, moment)))
+                gap, mu, inverse = kept(gap, mu, inverse)
+            y: Tensor = _StreamedBatchNorm.apply(x, self.weight, self.bias, gap, mu, inverse, self.beta, *store)
+            return y
+
+        def streamed(row: int, current: Tensor) -> Tensor:
+            with torch.no_grad():
+                found = value(row, current)
+                if moves:
+                    self.short_sum[row].add_(current)
+            each = (v[row : row + 1] for v in store[:3])
+            replaced: Tensor = _StreamedStatistic.apply(current, found, self.beta, *each, store[3])
+            return replaced
+
         shape, dims = (1, -1, *(1,) * (x.dim() - 2)), [d for d in range(x.dim()) if d != 1]
-        wide = x.to(self.long.dtype)
-        mean = self._stream(0, wide.mean(dims))
-        distance = (wide - mean.view(shape)).abs()
-        moment = self._stream(1, (distance if self.p == 1 else distance.pow(self.p)).mean(dims))
-        return scale_shift(x, *self._affine(mean, moment))
+        data = wide(x)
+        mean = streamed(0, data.mean(dims))
+        distance = (data - mean.view(shape)).abs()
+        return scale_shift(
+            x, *self._affine(mean, streamed(1, (distance if self.p == 1 else distance.pow(self.p)).mean(dims)))
+        )
 
     def _affine(self, mean: Tensor, moment: Tensor) -> tuple[Tensor, Tensor]:
         scale = (moment + self.eps) ** (-1 / self.p)

@@ -1,0 +1,107 @@
+"""Passes over the data by torch's batch norm kernels: any dtype in and out, statistics and coefficients in float32.
+
+They convert in registers, where ``x.float()`` would write a copy twice the size of the data. What they call a channel is
+whatever stands in dimension 1, so a view decides which values share a statistic: see :func:`rows`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+#: Dtypes that a norm computes in float32.
+HALF = (torch.float16, torch.bfloat16)
+#: The kernels divide by ``sqrt(1 + this)``, which is one; torch 2.11 refuses an eps of zero.
+_NO_EPS = 1e-30
+
+
+def fits(*tensors: Tensor) -> bool:
+    """Whether these may go to a kernel that nothing looks into.
+
+    Not while compiling, exporting, under ``torch.func`` or a dispatch mode (plain terms fuse, or have batching rules), and
+    not where a second derivative may follow. Measured on a CPU, so only there.
+    """
+    if (
+        torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack()
+    ):
+        return False
+    return all(t.device.type == "cpu" and t.numel() > 0 for t in tensors)
+
+
+@lru_cache(maxsize=64)
+def _standard(size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mean 0 and variance 1, read by the kernels and written by nobody: filling them at each call would show."""
+    return torch.zeros(size, dtype=dtype), torch.ones(size, dtype=dtype)
+
+
+def rows(x: Tensor, samples: int = 1) -> Tensor | None:
+    """View ``(N, C, *)`` so that dimension 1 holds the ``samples * C`` statistics, without a copy; None if there is none.
+
+    With ``samples`` 1 all samples share them; with N each has its own; between the two sample i belongs to
+    ``i mod samples``. Channels-last memory has the first view only.
+    """
+    n, c = x.shape[:2]
+    if x.is_contiguous():
+        return x.view(n // samples, samples * c, -1)
+    last = x.movedim(1, -1)
+    return last.view(1, -1, 1, c).permute(0, 3, 1, 2) if samples == 1 and last.is_contiguous() else None
+
+
+def unrows(v: Tensor, x: Tensor) -> Tensor:
+    """What came out for a view of :func:`rows`, in the shape and memory order of ``x``."""
+    if x.is_contiguous():
+        return v.view(x.shape)
+    return v.permute(0, 2, 3, 1).reshape(x.movedim(1, -1).shape).movedim(-1, 1)
+
+
+def wide_dtype(x: Tensor) -> torch.dtype:
+    """float32 at least."""
+    return torch.float32 if x.dtype in HALF else x.dtype
+
+
+def _wide_enough(x: Tensor, *coefficients: Tensor) -> bool:
+    return all(v.dtype == wide_dtype(x) for v in coefficients)
+
+
+def moments(x: Tensor, samples: int = 1) -> tuple[Tensor, Tensor] | None:
+    """Mean and biased variance of every row of :func:`rows`; None where plain sums are faster or no kernel fits.
+
+    In single precision the kernel is slow over contiguous rows, and adds one number after the other in channels-last
+    memory: its mean loses digits there, so that is taken from a sum.
+    """
+    half = x.dtype in HALF
+    if not fits(x) or (not half and x.is_contiguous()) or (v := rows(x, samples)) is None:
+        return None
+    scratch = torch.empty(
+        v.shape[1], dtype=wide_dtype(x)
+    )  # running values: they say in which precision moments come out
+    mean, var = torch.batch_norm_update_stats(v, scratch, scratch, 0.0)
+    return (mean if half else v.mean((0, 2, 3))), var
+
+
+def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor | None:
+    """``x * scale + shift``, both ``(samples, C)``, rounded once: evaluation with mean 0 and variance 1. None: no kernel."""
+    if not fits(x) or not _wide_enough(x, scale, shift) or (v := rows(x, len(scale))) is None:
+        return None
+    scale, shift = scale.flatten(), shift.flatten()
+    mean, var = _standard(len(scale), scale.dtype)
+    return unrows(torch.native_batch_norm(v, scale, shift, mean, var, False, 0.0, _NO_EPS)[0], x)
+
+
+def affine_backward(dy: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """What :func:`affine` owes: ``dy * scale``, and ``(samples, C)`` sums of ``dy * x`` and of ``dy``. None: no kernel."""
+    if not fits(x, dy) or not _wide_enough(x, scale) or (v := rows(x, len(scale))) is None:
+        return None
+    if dy.stride() != x.stride():
+        dy = torch.empty_like(x).copy_(dy)
+    flat = scale.flatten()
+    mean, var = _standard(len(flat), flat.dtype)
+    dx, along, total = torch.ops.aten.native_batch_norm_backward.default(
+        rows(dy, len(scale)), v, flat, mean, var, None, None, False, _NO_EPS, [True, True, True]
+    )
+    return unrows(dx, x), along.view_as(scale), total.view_as(scale)
