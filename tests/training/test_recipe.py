@@ -88,14 +88,6 @@ def test_set_wins_and_is_named_in_errors(write):
         assert says in str(caught.value), item
 
 
-def test_sharding_refuses_optimizers_that_look_at_whole_parameters(write):
-    text = GOOD + "parallel: fsdp2\n"
-    load(write(text))
-    load(write(text.replace("sgd: {lr: 0.1}", "lans: {lr: 0.1}")))
-    with pytest.raises(RecipeError, match=r"adam_g is not right on shards.*a whole parameter"):
-        load(write(text.replace("sgd: {lr: 0.1}", "adam_g: {lr: 0.1}")))
-
-
 def test_unknown_recipe():
     with pytest.raises(UnknownName, match="Did you mean 'digits_small'"):
         load("digit_small")

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,6 +54,43 @@ def double() -> Iterator[None]:
     finally:
         Data.prepare = prepare  # type: ignore[method-assign]
         torch.set_default_dtype(torch.float32)
+
+
+class LocalRatio(torch.optim.Optimizer):
+    """A mistake that is easily made: a trust ratio from the norms of what this process holds of a parameter."""
+
+    def __init__(self, params: Any, lr: float = 0.1) -> None:
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                w, g = (t.to_local() if hasattr(t, "to_local") else t for t in (p, p.grad))
+                if w.numel():
+                    w.sub_(g * (group["lr"] * w.norm() / g.norm().clamp_min(1e-12)))
+
+
+UNSAFE = """papers:
+  local_ratio: {category: optimizers, title: A Local Ratio, authors: [Me], venue: V, year: 2026, url: https://example.org, summary: s}
+methods:
+  local_ratio: {paper: local_ratio, kind: optimizer, target: "two_processes:LocalRatio", shard_safe: false}
+"""
+
+
+@contextmanager
+def unsafe_optimizer(folder: Path) -> Iterator[None]:
+    """The registry with :class:`LocalRatio` in it, as a package of someone else would bring it."""
+    from zoo.registry.lookup import registry, use
+    from zoo.registry.merge import _merge
+
+    before, path = registry(), folder / f"unsafe{os.getpid()}.yaml"
+    path.write_text(UNSAFE, encoding="utf-8")
+    try:
+        _merge(path, allow_code_from="two_processes")
+        yield
+    finally:
+        use(before)
 
 
 def _worker(rank: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
