@@ -1,0 +1,67 @@
+"""Templates compiled once for all processes of a build, by a process that has nothing else to do."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+_NAMED = re.compile(r"""\{%-?\s*(?:extends|include|import|from)\s+["']([^"']+)["'](\s*\|\s*get_template)?""")
+
+
+def closure(env: Any, start: str) -> list[str]:
+    """Templates that one leads to, itself included."""
+    found, rest = [], [start]
+    while rest:
+        name = rest.pop()
+        try:
+            source, _, _ = env.loader.get_source(env, name)
+        except jinja2.TemplateNotFound:
+            continue
+        found.append(name)
+        names = [n + (".jinja" if suffix else "") for n, suffix in _NAMED.findall(source)]
+        rest += [n for n in names if n not in found and n not in rest]
+    return found
+
+
+class Templates:
+    """The theme's environment, made once, and compiled templates of theme and API documentation in one folder."""
+
+    def __init__(self, config: Any) -> None:
+        self.folder = tempfile.mkdtemp(prefix="zoo-templates-")
+        self.pid = 0
+        env = config.theme.get_env()
+        env.bytecode_cache = jinja2.FileSystemBytecodeCache(self.folder)
+        config.theme.get_env = lambda: env  # mkdocs makes another, whose templates it would compile again
+        self.sets: list[tuple[Any, str]] = [(env, "main.html"), (env, "404.html")]
+        try:
+            handler = config.plugins.get("mkdocstrings").get_handler("python")
+            handler.env.bytecode_cache = env.bytecode_cache
+            handler.env.auto_reload = False
+            self.sets += [(handler.env, name) for name in ("class.html.jinja", "function.html.jinja")]
+        except Exception as error:  # a shortcut only
+            logging.getLogger("mkdocs.zoo").debug("templates of the API: %s", error)
+
+    def compile_elsewhere(self) -> None:
+        """In a fork, while this process does something else."""
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                for env, start in self.sets[::-1]:  # documentation comes before pages
+                    for name in closure(env, start):
+                        env.get_template(name)
+            finally:
+                os._exit(0)
+
+    def close(self) -> None:
+        """After the build."""
+        if self.pid:
+            os.waitpid(self.pid, 0)
+            self.pid = 0
+        shutil.rmtree(Path(self.folder), ignore_errors=True)
