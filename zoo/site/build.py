@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,6 @@ from zoo.errors import ZooError
 from zoo.registry.files import checkout_root
 from zoo.registry.lookup import Registry, registry, use
 from zoo.site.context import Site
-from zoo.site.links import check
 from zoo.site.pages import nav, pages
 
 #: Parts of docs/ that feed the generator instead of the reader.
@@ -60,7 +61,12 @@ def _root() -> Path:
 
 
 def generate(
-    out: Path | None = None, *, reg: Registry | None = None, docs: Path | None = None, offline: bool = False
+    out: Path | None = None,
+    *,
+    reg: Registry | None = None,
+    docs: Path | None = None,
+    offline: bool = False,
+    configured: Callable[[], None] = lambda: None,
 ) -> Report:
     """Write the sources of the site: hand-written pages copied, all others made from the registry.
 
@@ -72,6 +78,7 @@ def generate(
         reg: registry to show (default: the one in use).
         docs: folder of hand-written pages and committed data (default ``docs`` of the checkout).
         offline: write the configuration of the downloadable copy.
+        configured: called when the configuration is written, before the pages are.
 
     Returns:
         What was written; see :class:`Report`.
@@ -85,13 +92,21 @@ def generate(
     out = (out or root / "build" / "docs").resolve()
     docs = docs or root / "docs"
     site = Site(reg or registry(), docs, root / "benchmarks")
+    copied = {
+        path.relative_to(docs).as_posix(): path
+        for path in sorted(docs.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }
+    copied = {name: path for name, path in copied.items() if name.split("/")[0] not in _NOT_COPIED}
+    report = Report(out=out, config=out.parent / ("mkdocs.offline.gen.yml" if offline else "mkdocs.gen.yml"))
+    out.mkdir(parents=True, exist_ok=True)
+    _write(report.config, _config(root, out, nav(site, set(copied)), offline).encode())
+    configured()
     texts = pages(site)
     wanted: dict[str, bytes] = {path: text.encode() for path, text in texts.items()}
-    for path in sorted(docs.rglob("*")):
-        relative = path.relative_to(docs).as_posix()
-        if path.is_file() and relative.split("/")[0] not in _NOT_COPIED and not path.name.startswith("."):
-            wanted.setdefault(relative, path.read_bytes())
-    report = Report(out=out, config=out.parent / ("mkdocs.offline.gen.yml" if offline else "mkdocs.gen.yml"))
+    for relative, path in copied.items():
+        if relative not in wanted:
+            wanted[relative] = path.read_bytes()
     report.pages = sum(1 for path in texts if path.endswith(".md"))
     report.files = len(wanted)
     for relative, content in wanted.items():
@@ -103,7 +118,6 @@ def generate(
             report.removed.append(path.relative_to(out).as_posix())
         elif path.is_dir() and not any(path.iterdir()):
             path.rmdir()
-    _write(report.config, _config(root, out, nav(site, texts, list(wanted)), offline).encode())
     report.problems = site.problems
     report.seconds = time.perf_counter() - start
     return report
@@ -135,10 +149,16 @@ def _config(root: Path, out: Path, entries: list[Any], offline: bool) -> str:
     )
 
 
-def _mkdocs(arguments: list[str]) -> int:
+def _environment(root: Path, **more: str) -> dict[str, str]:
     # Both banners advertise other programs on every run.
-    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "DISABLE_MKDOCS_2_WARNING": "true"}
-    return subprocess.run([sys.executable, "-m", "mkdocs", *arguments], env=env, check=False).returncode
+    paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    quiet = {"NO_MKDOCS_2_WARNING": "1", "DISABLE_MKDOCS_2_WARNING": "true"}
+    return {**os.environ, **quiet, "PYTHONPATH": paths, **more}
+
+
+def _mkdocs(arguments: list[str]) -> int:
+    command = [sys.executable, "-m", "mkdocs", *arguments]
+    return subprocess.run(command, env=_environment(_root()), check=False).returncode
 
 
 def build(
@@ -148,39 +168,56 @@ def build(
     reg: Registry | None = None,
     docs: Path | None = None,
     offline: bool = False,
-    dirty: bool = False,
+    fresh: bool = False,
     quiet: bool = False,
 ) -> int:
     """Generate and build the site, then check every internal link, anchor and loaded resource.
+
+    mkdocs gets ready in a process of its own while the sources are being written. What an earlier build made of a page is used
+    again where nothing that goes into it has changed (:mod:`zoo.site.cache`); the site is the same as that of a fresh build.
 
     Args:
         strict: warnings of mkdocs are errors.
         out, reg, docs: as in :func:`generate`.
         offline: build the copy that opens from a file, and zip it as ``zoo-docs.zip`` beside the site.
-        dirty: only pages that changed (for editing; navigation of other pages may lag).
+        fresh: use nothing of an earlier build.
         quiet: print problems only.
 
     Returns:
         Exit status: 0, or 1 when mkdocs or the link check found a problem.
     """
-    report = generate(out, reg=reg, docs=docs, offline=offline)
-    for problem in report.problems:
-        print(f"zoo docs: {problem}", file=sys.stderr)
-    if not quiet:
-        print(f"{report.pages} pages, {len(report.written)} files changed, {report.seconds:.2f} s; mkdocs next")
-    arguments = ["build", "-f", str(report.config)]
-    arguments += [flag for flag, on in (("--strict", strict), ("--dirty", dirty), ("--quiet", quiet)) if on]
-    if code := _mkdocs(arguments):
-        return 1 if code else 0
-    built = report.out.parent / ("site-offline" if offline else "site")
-    problems = check(built)
-    for problem in problems[:50]:
-        print(f"zoo docs: {problem}", file=sys.stderr)
-    if problems:
-        print(f"zoo docs: {len(problems)} bad links", file=sys.stderr)
-        return 1
+    root = _root()
+    folder = out.parent.resolve() if out else root / "build"
+    name = "site-offline" if offline else "site"
+    cache, built = folder / "cache" / name, folder / name
+    if fresh:
+        shutil.rmtree(cache, ignore_errors=True)
+    config = folder / ("mkdocs.offline.gen.yml" if offline else "mkdocs.gen.yml")
+    options = [flag for flag, on in (("--strict", strict), ("--quiet", quiet)) if on]
+    command = [sys.executable, "-m", "zoo.site", str(config), str(built), *options]
+    environment = _environment(root, ZOO_DOCS_WAIT="1", ZOO_DOCS_CACHE=str(cache))
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as mkdocs:
+        pipe = mkdocs.stdin
+        assert pipe is not None
+
+        def tell(what: bytes) -> None:
+            with suppress(BrokenPipeError):  # it has failed already; its exit status says so
+                pipe.write(what)
+                pipe.flush()
+
+        report = generate(out, reg=reg, docs=docs, offline=offline, configured=lambda: tell(b"configuration\n"))
+        for problem in report.problems:
+            print(f"zoo docs: {problem}", file=sys.stderr)
+        if not quiet:
+            print(
+                f"{report.pages} pages, {len(report.written)} files changed, {report.seconds:.2f} s; mkdocs next",
+                flush=True,
+            )
+        tell(b"sources\n")
+        if mkdocs.wait():
+            return 1
     if offline:
-        archive = shutil.make_archive(str(report.out.parent / "zoo-docs"), "zip", built.parent, built.name)
+        archive = shutil.make_archive(str(folder / "zoo-docs"), "zip", built.parent, built.name)
         if not quiet:
             print(f"{archive}: unpack and open site-offline/index.html")
     elif not quiet:

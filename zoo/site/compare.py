@@ -52,12 +52,17 @@ def groups(site: Site) -> list[tuple[str, ...]]:
     return [tuple(group) for group in [*found, *grown]]
 
 
+def path_of(group: tuple[str, ...]) -> str:
+    """Where a comparison's page lies."""
+    return f"compare/{'-vs-'.join(group)}.md"
+
+
 def compare_pages(site: Site) -> dict[str, str]:
     """A page a comparison, and their list by category; empty without comparisons."""
     found = groups(site)
     if not found:
         return {}
-    out = {f"compare/{'-vs-'.join(group)}.md": _page(site, group) for group in found}
+    out = {path_of(group): _page(site, group) for group in found}
     shown: dict[str, list[str]] = {}
     for group, path in zip(found, out, strict=True):
         title = TITLES[site.reg.raw.papers[group[0]]["category"]]
@@ -73,7 +78,7 @@ def compare_pages(site: Site) -> dict[str, str]:
 
 def _page(site: Site, group: tuple[str, ...]) -> str:
     name = "-vs-".join(group)
-    here = f"compare/{name}.md"
+    here = path_of(group)
     papers = [site.paper(p) for p in group]
     head = ["Fact", *(f"[{plain(p.id)}]({to(here, site.path_of(p.id))})" for p in papers)]
     link = site.linker(here)

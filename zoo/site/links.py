@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from html import unescape
@@ -21,10 +22,6 @@ _ATTRIBUTE = re.compile(
     r"""(?:\s|(?<=["'])|/)(id|name|href|src|srcset|data|poster|rel)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>"']++))""",
     re.IGNORECASE,
 )
-
-
-#: Attributes without any of these are not read further.
-_PARTS = ("href", " id=", "src", "name=", " =", " data=", "poster", "\nid=", "\ndata=")
 
 
 def _opening(match: re.Match[str]) -> str:
@@ -45,11 +42,11 @@ def facts(text: str) -> Facts:
     """Read a page. Tags in comments, scripts and styles are none."""
     page = Facts()
     for tag, attributes in _TAG.findall(_SILENT.sub(_opening, text)):
-        lower = attributes.lower()
-        if not any(part in lower for part in _PARTS):
-            continue
+        a = attributes.lower()
+        if not ("href" in a or "id" in a or "src" in a or "name" in a or "data=" in a or "poster" in a or " =" in a):
+            continue  # most tags have a class at most
         tag = tag.lower()
-        found = [(name.lower(), unescape(a or b or c)) for name, a, b, c in _ATTRIBUTE.findall(attributes)]
+        found = [(name.lower(), unescape(x or y or z)) for name, x, y, z in _ATTRIBUTE.findall(attributes)]
         for name, value in found:
             if not value:
                 continue
@@ -62,11 +59,12 @@ def facts(text: str) -> Facts:
     return page
 
 
-def check(site: Path) -> list[str]:
+def check(site: Path, known: Mapping[str, Facts] | None = None) -> list[str]:
     """Every problem in a built site as ``page: what``.
 
     Args:
         site: folder that mkdocs wrote.
+        known: facts of pages that need not be read again, by path below ``site``.
 
     Returns:
         Dead internal links, missing anchors, resources of other hosts. Links that leave the site are not followed.
@@ -78,15 +76,16 @@ def check(site: Path) -> list[str]:
         folders.add(base.rstrip("/"))
         files |= {base + name for name in names}
     shown_pages = sorted(f for f in files if f.endswith(".html") and f != "404.html")
-    pages = {name: facts((site / name).read_text(encoding="utf-8")) for name in shown_pages}
-    known, problems = files | folders, []
+    read = known or {}
+    pages = {n: read[n] if n in read else facts((site / n).read_text(encoding="utf-8")) for n in shown_pages}
+    present, problems = files | folders, []
     for name, page in pages.items():
         folder = posixpath.dirname(name)
         for address in page.loaded:
             parts = urlsplit(address)
             if parts.scheme in ("http", "https") or parts.netloc:
                 problems.append(f"{name}: loads {address}")
-            elif parts.scheme == "" and parts.path and _target(folder, parts.path) not in known:
+            elif parts.scheme == "" and parts.path and _target(folder, parts.path) not in present:
                 problems.append(f"{name}: loads {address}, which does not exist")
         for address in page.links:
             parts = urlsplit(address)

@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo.site import boards, dumps, explore, lists
 from zoo.site.category import category_page
-from zoo.site.compare import compare_pages
+from zoo.site.compare import compare_pages, groups, path_of
 from zoo.site.context import TITLES, Site
 from zoo.site.paper import paper_page
 
@@ -58,21 +58,21 @@ def pages(site: Site) -> dict[str, str]:
     return out
 
 
-def nav(site: Site, files: dict[str, str], guides: list[str]) -> list[Any]:
-    """Navigation for mkdocs.yml. Titles of papers are their ids: short, and what one types."""
+def nav(site: Site, copied: set[str]) -> list[Any]:
+    """Navigation for mkdocs.yml, over generated pages and those ``copied``. Titles of papers are their ids: short, and what one types."""
     catalog: list[Any] = ["catalog.md"]
     for category in site.categories:
         catalog.append(
             {TITLES[category]: [f"{category}/index.md", *({p: site.path_of(p)} for p in site.in_category(category))]}
         )
-    compare = sorted(p for p in files if p.startswith("compare/") and p != "compare/index.md")
+    compare = sorted(path_of(group) for group in groups(site))
     entries: list[Any] = [
         {"Home": "index.md"},
         {"Catalog": catalog},
         {"Models": ["models/index.md", *({m: f"models/{m}.md"} for m in site.models)]},
         {"Evidence": [{title: path} for title, path, _ in _optional(site)]},
         {"Explore": [{"Timeline": "timeline.md"}, {"Graph": "graph.md"}, {"Tags": "tags.md"}]},
-        {"Guide": [{title: f"guide/{name}.md"} for title, name in GUIDES if f"guide/{name}.md" in guides]},
+        {"Guide": [{title: f"guide/{name}.md"} for title, name in GUIDES if f"guide/{name}.md" in copied]},
         {"Data": "data/index.md"},
     ]
     if compare:

@@ -10,8 +10,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import markdown
 from markdown import util
 from markdown.treeprocessors import InlineProcessor
+from mkdocs.structure import pages
 from mkdocs.structure.pages import Page
 
 
@@ -21,6 +23,7 @@ def install() -> None:
     _read_fewer_sources()
     _try_fewer_patterns()
     _make_styles_once()
+    _keep_parsers()
     _stash_pictures()
 
 
@@ -178,6 +181,33 @@ def _make_styles_once() -> None:
         return create
 
     _replace(HtmlFormatter, "_create_stylesheet", make)
+
+
+# --------------------------------------------------------------------------- parsers
+
+
+class _Parsers:
+    """The module ``markdown`` as mkdocs uses it, except that pages of one build share a parser, reset in between."""
+
+    def __init__(self) -> None:
+        self.made: dict[int, tuple[Any, markdown.Markdown]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(markdown, name)
+
+    def Markdown(self, extensions: Any, extension_configs: Any) -> markdown.Markdown:
+        known = self.made.get(id(extensions))
+        if known is None or known[0] is not extensions:
+            self.made.clear()
+            known = (extensions, markdown.Markdown(extensions=extensions, extension_configs=extension_configs))
+            self.made[id(extensions)] = known
+        return known[1].reset()
+
+
+def _keep_parsers() -> None:
+    """Setting up twenty extensions, twice where a page has API documentation, takes longer than some pages."""
+    if getattr(pages, "markdown", None) is markdown:
+        setattr(pages, "markdown", _Parsers())  # noqa: B010
 
 
 # --------------------------------------------------------------------------- pictures

@@ -1,6 +1,7 @@
-"""MkDocs hook that only saves time: pages on all cores, less for the search's parser to read, no process a signature.
+"""MkDocs hook that only saves time: pages on all cores, pages of an earlier build, less to parse, no process a signature.
 
-The site is the same without it (a test compares). ``zoo docs build`` names it in the configuration that it writes;
+The site is the same without it (tests compare). ``zoo docs build`` names it in the configuration that it writes, and tells it by the
+environment where records of earlier builds are (``ZOO_DOCS_CACHE``) and that sources are still being written (``ZOO_DOCS_WAIT``).
 ``ZOO_DOCS_PROCESSES=1`` keeps to one process.
 """
 
@@ -9,11 +10,10 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import pickle
 import sys
-import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,216 +21,235 @@ from mkdocs.commands import build as mkdocs_build
 from mkdocs.plugins import event_priority
 from mkdocs.structure.pages import Page
 
+from zoo.site import links, run
+from zoo.site.cache import Cache, digest, navigation, toc, toc_from
+from zoo.site.crew import Crew
+from zoo.site.keep import Keeper
 from zoo.site.shortcuts import install
+from zoo.site.templates import Templates
 from zoo.site.words import read_less
 
-_state: dict[str, Any] = {"parallel": False}
-_RENDERED = ("content", "toc", "_title_from_render", "present_anchor_ids")
+
+class State:
+    """One build."""
+
+    def __init__(self) -> None:
+        self.parallel = False
+        self.workers = 0
+        self.cache = Cache(None)
+        self.templates: Templates | None = None
+        self.keeper: Keeper | None = None
+        self.index: Any = None
+        self.render: Any = None
+        self.build_page: Any = None
+
+
+_state = State()
 
 
 def on_startup(command: str, dirty: bool, **_: Any) -> None:
     """Processes only where nothing else runs beside: not under ``serve``, whose threads a fork would copy."""
-    gc.disable()  # a build ends before garbage matters, and walking millions of tree nodes takes a tenth of it
+    global _state
+    _state = State()
     cores = int(os.environ.get("ZOO_DOCS_PROCESSES", 0)) or len(os.sched_getaffinity(0))
-    _state.update(parallel=command == "build" and not dirty and hasattr(os, "fork"), workers=min(cores, 4) - 1)
-    if command != "build":
-        gc.enable()
+    _state.parallel = command == "build" and not dirty and hasattr(os, "fork")
+    _state.workers = min(cores, 4) - 1 if _state.parallel else 0
+    if command == "build":
+        gc.disable()  # a build ends before garbage matters, and walking millions of tree nodes takes a tenth of it
 
 
 def on_config(config: Any, **_: Any) -> Any:
     """Shortcuts into the plugins, each where the plugin is what it was written for."""
     install()
     search = next((p for name, p in config.plugins.items() if name.split("/")[-1] == "search"), None)
-    index = getattr(search, "search_index", None)
-    _state["index"] = index
-    if index is not None and hasattr(index, "add_entry_from_context"):
-        read_less(index)
+    _state.index = getattr(search, "search_index", None)
+    if _state.index is not None and hasattr(_state.index, "add_entry_from_context"):
+        read_less(_state.index)
+    _state.templates = Templates(config)
     return config
 
 
-# --------------------------------------------------------------------------- processes
+def on_pre_build(config: Any, **_: Any) -> None:
+    """What does not depend on the sources, while they are being written; then wait for them."""
+    folder = os.environ.get("ZOO_DOCS_CACHE")
+    if _state.parallel and folder:
+        _state.cache = Cache(Path(folder))
+        root = Path(config.theme.custom_dir).parent
+        settings = [config.site_name, config.site_url, config.use_directory_urls, config.extra, config.plugins.keys()]
+        _state.cache.open(root, settings)
+        _state.keeper = Keeper(Path(config.site_dir))
+        _state.keeper.start()
+    if os.environ.get("ZOO_DOCS_WAIT"):
+        if _state.workers:  # otherwise this is time that the sources need
+            assert _state.templates is not None
+            _state.templates.compile_elsewhere()
+            _load_ahead(config)
+        if not sys.stdin.readline():
+            raise SystemExit(1)  # whoever writes the sources has failed, and says why
 
 
-class Crew:
-    """Workers that take pages from the end while this process takes them from the start.
-
-    A worker is a fork, so that it has all that was loaded. A page belongs to whoever creates its claim first; what a worker made of
-    it comes back as a file, with the warnings that it logged. A worker that fails leaves its page to this process, which then
-    fails as it would have done alone.
-    """
-
-    def __init__(self, names: list[str], work: Callable[[str], Any], workers: int) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="zoo-docs-")
-        self.index = {name: i for i, name in enumerate(names)}
-        self.pids: list[int] = []
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for _ in range(workers):
-            pid = os.fork()
-            if pid == 0:
-                self._work(names, work)
-            self.pids.append(pid)
-
-    def claim(self, name: str) -> bool:
-        """True when the page is the caller's to do."""
-        try:
-            os.close(os.open(f"{self.folder.name}/{self.index[name]}.claim", os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            return False
-        return True
-
-    def _work(self, names: list[str], work: Callable[[str], Any]) -> None:
-        records: list[tuple[str, int, str]] = []
-        handler = logging.Handler()
-        setattr(handler, "emit", lambda r: records.append((r.name, r.levelno, r.getMessage())))  # noqa: B010
-        for name, logger in logging.root.manager.loggerDict.items():
-            if isinstance(logger, logging.Logger) and logger.handlers:
-                logger.handlers = [handler] if name == "mkdocs" else []
-        logging.root.handlers = []
-        for name in reversed(names):
-            if not self.claim(name):
-                break
-            records.clear()
-            try:
-                result = pickle.dumps((work(name), list(records)))
-            except BaseException:  # the parent does it again and shows what happened
-                result = b""
-            path = Path(self.folder.name, f"{self.index[name]}.part")
-            path.write_bytes(result)
-            path.rename(path.with_suffix(".done"))
-        os._exit(0)
-
-    def result(self, name: str) -> Any | None:
-        """What a worker made of the page, waiting for it; None when the worker failed."""
-        path = Path(self.folder.name, f"{self.index[name]}.done")
-        while not path.exists():
-            if not any(_alive(pid) for pid in self.pids) and not path.exists():
-                return None
-            time.sleep(0.002)
-        data = path.read_bytes()
-        if not data:
-            return None
-        made, records = pickle.loads(data)  # written by our own fork a moment ago
-        for logger, level, message in records:
-            logging.getLogger(logger).log(level, message)
-        return made
-
-    def close(self) -> None:
-        for pid in self.pids:
-            if _alive(pid):
-                os.waitpid(pid, 0)
-        self.folder.cleanup()
-
-
-def _alive(pid: int) -> bool:
+def _load_ahead(config: Any) -> None:
+    """Sources of the package are read once, not once in each process."""
     try:
-        return os.waitpid(pid, os.WNOHANG) == (0, 0)
-    except ChildProcessError:
-        return False
+        handler = config.plugins.get("mkdocstrings").get_handler("python")
+        handler.collect("zoo.errors", handler.get_options({}))
+    except Exception as error:  # a shortcut only: each process does it itself then
+        logging.getLogger("mkdocs.zoo").debug("not read ahead: %s", error)
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Whatever mkdocs and its plugins complain about meanwhile."""
+    found: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    setattr(handler, "emit", lambda record: found.append(record.getMessage()))  # noqa: B010
+    logger = logging.getLogger("mkdocs")
+    logger.addHandler(handler)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)
+
+
+# --------------------------------------------------------------------------- Markdown becomes HTML
 
 
 @event_priority(-100)
 def on_nav(nav: Any, config: Any, files: Any, **_: Any) -> Any:
     """From here on Markdown becomes HTML: share that out."""
-    if not _state["parallel"] or _state["workers"] < 1:
+    if not _state.parallel:
         return nav
+    cache = _state.cache
+    cache.files = digest(sorted([f.src_uri, f.url] for f in files))
     pages = {f.src_uri: f.page for f in files.documentation_pages() if f.page is not None}
+    keys = {name: cache.render_key(name, Path(p.file.abs_src_path).read_bytes()) for name, p in pages.items()}
+    found = {name: record for name, key in keys.items() if (record := cache.rendered(name, key)) is not None}
     autorefs = config.plugins.get("autorefs")
-    _load_once(config)
+    register: Any = getattr(autorefs, "register_anchor", None)
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    noting = False
 
-    def work(name: str) -> Any:
+    def noted(owner: Any, *args: Any, **more: Any) -> None:
+        if noting:  # registered when it is the page's turn, wherever it was made
+            calls.append((args, more))
+        else:
+            register(owner, *args, **more)
+
+    if register is not None:
+        autorefs.register_anchor = noted
+    whole = _state.render = Page.render
+
+    def work(name: str) -> dict[str, Any]:  # all that mkdocs does with a page, in another process
         page = pages[name]
         config._current_page = page
-        calls.clear()
-        if autorefs is not None:
-            register = type(autorefs).register_anchor
-
-            def noted(owner: Any, *args: Any, **more: Any) -> None:
-                calls.append((args, more))
-                register(autorefs, owner, *args, **more)
-
-            autorefs.register_anchor = noted
         page.read_source(config)
         page.markdown = config.plugins.on_page_markdown(page.markdown, page=page, config=config, files=files)
-        render(page, config, files)
-        links = {f.src_uri: anchors for f, anchors in (page.links_to_anchors or {}).items()}
-        return {k: getattr(page, k) for k in _RENDERED}, links, list(calls)
+        return convert(name)
 
-    render = Page.render
-    crew = Crew(list(pages), work, _state["workers"])
+    def convert(name: str) -> dict[str, Any]:
+        nonlocal noting
+        page = pages[name]
+        calls.clear()
+        noting = True
+        try:
+            with _warnings() as warned:
+                whole(page, config, files)
+        finally:
+            noting = False
+        return {
+            "page": name, "render": keys[name], "content": page.content, "toc": toc(page), "title": page._title_from_render,
+            "anchors": sorted(page.present_anchor_ids or ()), "calls": list(calls), "warned": bool(warned),
+            "links": {f.src_uri: anchors for f, anchors in (page.links_to_anchors or {}).items()},
+        }  # fmt: skip
+
+    missing = [name for name in pages if name not in found]
+    if len(missing) >= Crew.WORTH and _state.workers:
+        _load_ahead(config)
+    crew: Crew | None = None
 
     def shared(page: Any, config: Any, files: Any) -> None:
+        nonlocal crew
+        crew = crew or Crew(missing, work, _state.workers)
         name = page.file.src_uri
-        made = None if name not in crew.index or crew.claim(name) else crew.result(name)
-        if made is None:
-            render(page, config, files)
+        if name not in keys:  # made up by a plugin
+            whole(page, config, files)
             return
-        values, links, noted = made
-        for key, value in values.items():
-            setattr(page, key, value)
-        page.links_to_anchors = {files.get_file_from_path(k): v for k, v in links.items()}
-        for args, more in noted:
-            autorefs.register_anchor(page, *args, **more)
+        made = found.get(name) or crew.get(name) or convert(name)
+        page.content, page._title_from_render = made["content"], made["title"]
+        page.toc, page.present_anchor_ids = toc_from(made["toc"]), set(made["anchors"])
+        page.links_to_anchors = {files.get_file_from_path(k): v for k, v in made["links"].items()}
+        if register is not None:
+            for args, more in made["calls"]:
+                register(page, *args, **more)
+        if not made["warned"]:
+            cache.kept[name] = made
 
     setattr(Page, "render", shared)  # noqa: B010
-    _state.update(crew=crew, render=render)
     return nav
 
 
-def _load_once(config: Any) -> None:
-    """Sources of the package are read before the fork, not once in each process."""
-    plugin = config.plugins.get("mkdocstrings")
-    try:
-        handler = plugin.get_handler("python")
-        handler.collect("zoo.errors", handler.get_options({}))
-    except Exception as error:  # a shortcut only: each process reads them itself then
-        logging.getLogger("mkdocs.zoo").debug("not read ahead: %s", error)
+# --------------------------------------------------------------------------- HTML becomes files
 
 
 @event_priority(-100)
 def on_env(env: Any, config: Any, files: Any, **_: Any) -> Any:
     """From here on pages are put into the theme's templates and written: share that out, too."""
-    if (crew := _state.pop("crew", None)) is None:
+    if _state.render is None:
         return env
-    crew.close()
-    setattr(Page, "render", _state["render"])  # noqa: B010
-    whole = mkdocs_build._build_page
-    index = _state["index"]
-    entries: list[Any] = index.entries if index is not None else []
-    settled: dict[str, Any] = {}
-
-    def start(arguments: tuple[Any, ...], more: dict[str, Any]) -> Crew:
-        pages = {f.src_uri: f.page for f in arguments[2] if f.page is not None}
-
-        def work(name: str) -> Any:
-            before = len(entries)
-            whole(pages[name], *arguments[1:], **more)
-            return entries[before:]
-
-        return Crew(list(pages), work, _state["workers"])
+    setattr(Page, "render", _state.render)  # noqa: B010
+    whole = _state.build_page = mkdocs_build._build_page
+    entries: list[Any] = _state.index.entries if _state.index is not None else []
+    pages = {f.src_uri: f.page for f in files.documentation_pages() if f.page is not None}
+    found: dict[str, dict[str, Any]] = {}
+    keys: dict[str, str] = {}
+    crew: Crew | None = None
+    cache = _state.cache
 
     def shared(page: Any, *arguments: Any, **more: Any) -> None:
-        if "crew" not in settled:  # only here is known what the templates are given
-            settled["crew"] = start((page, *arguments), more)
-        crew: Crew = settled["crew"]
+        nonlocal crew
+
+        def work(name: str) -> dict[str, Any]:
+            before, path = len(entries), Path(pages[name].file.abs_dest_path)
+            with _warnings() as warned:
+                whole(pages[name], *arguments, **more)
+            data = path.read_bytes() if path.exists() else b""
+            facts = {k: sorted(v) if k == "ids" else v for k, v in asdict(links.facts(data.decode())).items()}
+            mine = entries[before:]
+            del entries[before:]
+            return {
+                "built": keys.get(name),
+                "file": digest(data),
+                "entries": mine,
+                "facts": facts,
+                "warned": bool(warned),
+            }
+
+        if crew is None:  # only here is known what the templates are given
+            if cache.folder is not None:
+                cache.navigation = navigation(arguments[2])
+                keys.update({name: cache.page_key(page) for name, page in pages.items()})
+                found.update(cache.built_ones(keys, {name: Path(p.file.abs_dest_path) for name, p in pages.items()}))
+            crew = Crew([name for name in pages if name not in found], work, _state.workers)
         name = page.file.src_uri
-        made = None if name not in crew.index or crew.claim(name) else crew.result(name)
-        if made is None:
-            whole(page, *arguments, **more)
-        else:
-            entries.extend(made)
+        made = found.get(name) or crew.get(name) or work(name)
+        entries.extend(made["entries"])
+        if _state.keeper is not None:
+            _state.keeper.keep(page.file.abs_dest_path)
+        run.facts[page.file.dest_uri] = links.Facts(**{**made["facts"], "ids": set(made["facts"]["ids"])})
+        cache.build(name, made)
 
     mkdocs_build._build_page = shared
-    _state.update(built=settled, build_page=whole)
     return env
 
 
-@event_priority(100)
+@event_priority(-1000)
 def on_post_build(**_: Any) -> None:
     """Back to what was there: a process may build more than one site."""
-    if (settled := _state.pop("built", None)) is not None:
-        if "crew" in settled:
-            settled["crew"].close()
-        mkdocs_build._build_page = _state["build_page"]
+    if _state.build_page is not None:
+        mkdocs_build._build_page = _state.build_page
+    if _state.keeper is not None:
+        _state.keeper.sweep()
+    if _state.templates is not None:
+        _state.templates.close()
+    _state.cache.close()
     gc.enable()

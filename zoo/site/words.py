@@ -39,8 +39,7 @@ class Section:
 def sections(html: str) -> list[Section] | None:
     """Sections of a page, or None where the HTML is not as serializers write it."""
     html = _RAW.sub("", html)
-    if html.count("<") != sum(1 for _ in _TAG.finditer(html)):
-        return None
+    count = html.count("<")
     found: list[Section] = []
     section: Section | None = None
     context: list[str] = []  # names only: the theme compares elements by them
@@ -48,6 +47,7 @@ def sections(html: str) -> list[Section] | None:
     skip: set[str] = set()
     end = 0
     for tag in _TAG.finditer(html):
+        count -= 1
         if tag.start() > end and skip.isdisjoint(context):
             section = _data(unescape(html[end : tag.start()]), found, section, context, links)
         end = tag.end()
@@ -81,6 +81,8 @@ def sections(html: str) -> list[Section] | None:
                 (section.title if section.tag in context else section.text).append(f"<{name}>")
         if tag[1] or tag[0].endswith("/>"):
             section = _end(name, found, section, context, links, skip)
+    if count:  # something is no tag of ours
+        return None
     if end < len(html) and skip.isdisjoint(context):
         _data(unescape(html[end:]), found, section, context, links)
     return found
@@ -154,7 +156,10 @@ def read_less(index: Any) -> None:
         if (page.meta.get("search") or {}).get("exclude"):
             return
         content = lean(page.content)
-        found = sections(content)
+        try:
+            found = sections(content)
+        except ValueError:  # an end without its beginning
+            found = None
         if found is None:
             whole(_Lean(page, content))
             return
