@@ -61,6 +61,26 @@ def test_constant_weights_are_scaled_cross_entropy():
     assert torch.allclose(loss, 0.5 * F.cross_entropy(task.trainable_module(x), y))
 
 
+def test_weights_of_a_batch_sum_to_one_by_default():
+    """As in the authors' first script; ``normalize=False`` gives V / N, as the paper's equations do, and a sum of about one half."""
+    torch.manual_seed(0)
+    x, y, meta = data(torch.float32)
+    sums = {}
+    for name, given in (("default", {}), ("mean", {"normalize": False})):
+        torch.manual_seed(1)
+        task = MetaWeightNet(nn.Linear(5, 3), **given)
+        out = task(x, y, meta_batch=meta, lr=0.1)
+        sums[name] = float(out["weights"].sum())
+        with torch.no_grad():
+            losses = F.cross_entropy(task.trainable_module(x), y, reduction="none")
+            v = task.weight_net(losses)
+            expected = v / v.sum() if name == "default" else v / len(v)
+        assert torch.allclose(out["weights"], expected, atol=1e-6)
+        assert torch.allclose(out["loss"], (expected * losses).sum(), atol=1e-6)
+    assert sums["default"] == pytest.approx(1, abs=1e-6)
+    assert 0.3 < sums["mean"] < 0.7
+
+
 class Noisy(nn.Module):
     """BatchNorm and dropout, so that a second pass with other masks, or one that moves the statistics, shows."""
 

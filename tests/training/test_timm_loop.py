@@ -80,13 +80,21 @@ def make(name: str, net: nn.Module, samples: int):
     return zoo.create(name, net, **given.get(name, {}))
 
 
-@pytest.mark.parametrize("name", ["gce", "mlnt", "elr", "deep_ensembles"])
-def test_digits_above_95_percent(name):
+#: Learning rate, and the percent of test digits that ten epochs have to get right.
+CASES = dict.fromkeys(("gce", "mixup", "mlnt", "elr", "deep_ensembles"), (0.1, 95)) | {"imae": (0.01, 90)}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_digits(name):
+    """IMAE's gradient keeps its length where a sample is fitted (weight 1 at p = 1), so that logits grow with the learning
+    rate for as long as it trains: a tenth of the others' rate, and 93 % where they reach 95 to 98.
+    """
+    lr, least = CASES[name]
     data = digits(seed=0)
     torch.manual_seed(0)
     task = make(name, mlp(hidden=(64,)), len(data.y_train))
     task.setup_ema(decay=0.9)
-    optimizer = create_optimizer_v2(task.trainable_module, "sgd", lr=0.1, momentum=0.9, weight_decay=1e-4)
+    optimizer = create_optimizer_v2(task.trainable_module, "sgd", lr=lr, momentum=0.9, weight_decay=1e-4)
     batches = loader(data.x_train, data.y_train, True, index=name == "elr")
     schedule, epochs = create_scheduler_v2(
         optimizer, "cosine", num_epochs=EPOCHS, updates_per_epoch=len(batches), step_on_epochs=False
@@ -96,7 +104,7 @@ def test_digits_above_95_percent(name):
     assert found[-1] < found[0]
     test = loader(data.x_test, data.y_test, False)
     for ema in (False, True):
-        assert validate(Probabilities(task.get_eval_model(ema=ema)), test) > 95
+        assert validate(Probabilities(task.get_eval_model(ema=ema)), test) > least
 
 
 class Probabilities(nn.Module):

@@ -47,8 +47,9 @@ class MetaWeightNet(Algorithm):
         hidden: width of V (paper: 100).
         meta_lr: of V's Adam (authors' code: 1e-3).
         meta_weight_decay: authors' code: 1e-4.
-        normalize: divide the weights by their sum (paper) instead of N (authors' later script). Without it, every weight
-            rises while all samples help alike at the start of training, until V's sigmoid is flat and it learns nothing more.
+        normalize: divide the weights by their sum (the authors' first script; the paper's appendix too normalises within the
+            batch) instead of N (the paper's equations, the later script). Without it, every weight rises while all samples
+            help alike at the start of training, until V's sigmoid is flat and it learns nothing more.
         num_samples: size of the training set, for :meth:`suspects`.
 
     ``forward(input, target, meta_batch, lr, index=None)``; ``lr`` is the network's learning rate of this step.
