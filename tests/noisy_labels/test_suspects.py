@@ -1,6 +1,8 @@
-"""Every method that ranks suspects finds known flips: average precision well above that of a random ranking."""
+"""Every method that ranks suspects finds known flips, well above chance, and held against cleanlab's own ranking."""
 
 from __future__ import annotations
+
+from functools import cache
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo.noisy_labels.base import Supervised
-from zoo.noisy_labels.confident_learning import confident_learning
+from zoo.noisy_labels.confident_learning import LabelIssues, confident_learning
 from zoo.noisy_labels.metacleaner import ClassGroupSampler
 from zoo.training.noise import noisy_labels
 from zoo.training.report import ranking
@@ -62,8 +64,8 @@ METHODS = {
 }
 
 
-def average_precision(task, x: Tensor, y: Tensor, wrong: Tensor, clean: tuple[Tensor, Tensor]) -> float:
-    """Percent, after a short training with what the method needs."""
+def figures_of(task, x: Tensor, y: Tensor, wrong: Tensor, clean: tuple[Tensor, Tensor]) -> dict[str, float]:
+    """After a short training with what the method needs."""
     optimizer = torch.optim.SGD(task.get_trainable_module().parameters(), lr=LR, momentum=0.9)
     for epoch in range(EPOCHS):
         task.train()
@@ -80,11 +82,12 @@ def average_precision(task, x: Tensor, y: Tensor, wrong: Tensor, clean: tuple[Te
             loss.backward()
             optimizer.step()
             task.after_step()
-    return ranking(task.suspects(), wrong)["average_precision"]
+    return ranking(task.suspects(), wrong)
 
 
-@pytest.mark.parametrize("name", [*METHODS, "cross_entropy"])
-def test_ranking_is_far_above_chance(name):
+@cache
+def trained(name: str) -> dict[str, float]:
+    """How well a method's ranking finds the flips after training."""
     x, y, wrong, clean = data()
     torch.manual_seed(0)
     net = Network()
@@ -92,11 +95,87 @@ def test_ranking_is_far_above_chance(name):
         task = Supervised(net, num_samples=SIZE)
     else:
         task = zoo.create(name, net, num_samples=SIZE, **METHODS[name])
-    found = average_precision(task, x, y, wrong, clean)
+    return figures_of(task, x, y, wrong, clean)
+
+
+def fit(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9)
+    for _ in range(30):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+
+@cache
+def held_out() -> LabelIssues:
+    """Cross-validated predictions of the same network, and what confident learning makes of them."""
+    x, y, _, _ = data()
+    torch.manual_seed(0)
+    return confident_learning(Network(), x, y, fit)
+
+
+@pytest.mark.parametrize("name", [*METHODS, "cross_entropy"])
+def test_ranking_is_far_above_chance(name):
+    found = trained(name)["average_precision"]
     print(f"{name}: {found:.1f}")
-    assert 38 < 100 * float(wrong.double().mean()) < 43
+    assert 38 < trained(name)["chance"] < 43
     # Chance is 41 +- 2. MetaCleaner never scores a sample by itself in training, and ranks the least well.
     assert found > (47 if name == "metacleaner" else 65)
+
+
+#: Points that a method may be behind cleanlab's ranking of the same labels, 3 if not named. Three see little of a sample:
+#: whether two networks disagreed on it, the sign of one gradient product, a share of its group.
+BEHIND = {"peer_loss": 5, "co_teaching_plus": 38, "learning_to_reweight": 45, "metacleaner": 55}
+
+
+@pytest.mark.parametrize("name", [*METHODS, "cross_entropy"])
+def test_ranking_against_cleanlab(name):
+    """cleanlab ranks by the probability of the given label, predicted by networks that have not seen the sample. Methods
+    that resist the wrong labels while they train do as well with one training instead of five.
+    """
+    rank = pytest.importorskip("cleanlab.rank")
+    _, y, wrong, _ = data()
+    quality = rank.get_label_quality_scores(y.numpy(), held_out().probabilities.numpy(), method="self_confidence")
+    theirs = ranking(torch.from_numpy(quality).argsort(stable=True), wrong)
+    shown = ("precision", "recall", "average_precision")
+    both = {who: {k: f[k] for k in shown} for who, f in ((name, trained(name)), ("cleanlab", theirs))}
+    print(both)
+    assert theirs["average_precision"] > 95, both
+    for figure in shown:
+        assert both[name][figure] >= both["cleanlab"][figure] - BEHIND.get(name, 3), both
+
+
+def test_one_pass_ranks_as_cleanlab_does():
+    """Each sample seen once in evaluation: the ranking by loss is cleanlab's by self-confidence, place by place."""
+    rank = pytest.importorskip("cleanlab.rank")
+    x, y, _, _ = data()
+    torch.manual_seed(0)
+    task = Supervised(Network(), num_samples=SIZE)
+    fit(task.trainable_module, x, y)
+    task.eval()
+    with torch.no_grad():
+        for index in torch.arange(SIZE).split(BATCH):
+            task(x[index], y[index], index=index)
+        probabilities = task.trainable_module(x).double().softmax(1)
+    quality = rank.get_label_quality_scores(y.numpy(), probabilities.numpy(), method="self_confidence")
+    mine = torch.from_numpy(quality)[task.suspects()]
+    assert bool((mine.diff() >= -1e-6).all())
+    assert float(mine[-1] - mine[0]) > 0.5
+
+
+def test_issues_against_cleanlab():
+    """The samples that are called wrong, not only their order: precision and recall on the known flips."""
+    filter_ = pytest.importorskip("cleanlab.filter")
+    _, y, wrong, _ = data()
+    probabilities = held_out().probabilities.numpy()
+    theirs = filter_.find_label_issues(y.numpy(), probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
+    both = {}
+    for who, chosen in (("zoo", held_out().suspects), ("cleanlab", torch.as_tensor(theirs.copy()))):
+        right = float(wrong[chosen].sum())
+        both[who] = {"precision": 100 * right / len(chosen), "recall": 100 * right / float(wrong.sum())}
+    print(both)
+    assert both["cleanlab"]["precision"] > 95, both
+    assert all(both["zoo"][k] >= both["cleanlab"][k] - 4 for k in ("precision", "recall")), both
 
 
 def test_every_method_with_suspects_is_tried():
@@ -115,16 +194,6 @@ def test_every_method_with_suspects_is_tried():
 
 
 def test_confident_learning_finds_flips():
-    x, y, wrong, _ = data()
-
-    def fit(model: nn.Module, x: Tensor, y: Tensor) -> None:
-        optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9)
-        for _ in range(30):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x), y).backward()
-            optimizer.step()
-
-    torch.manual_seed(0)
-    chosen = confident_learning(Network(), x, y, fit).suspects
+    wrong, chosen = data()[2], held_out().suspects
     assert float(wrong[chosen].double().mean()) > 0.8
     assert float(wrong[chosen].sum() / wrong.sum()) > 0.6
