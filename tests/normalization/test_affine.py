@@ -76,6 +76,7 @@ def test_half_precision_takes_moments_in_float32():
     [
         lambda: FourThingsBatchNorm2d(4, 2, 2, eps=1e-2),
         lambda: FourThingsBatchNorm2d(4, 1, 2, eps=1e-2),
+        lambda: FourThingsBatchNorm2d(4, 2, eps=1e-2),
         lambda: BatchChannelNorm2d(4, 2, eps=1e-2),
         lambda: BatchChannelNorm2d(4, 2, eps=1e-2, momentum=0.0, estimated=True),
     ],

@@ -39,30 +39,46 @@ def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return y.to(x.dtype)
 
 
+def sums(dy: Tensor, x: Tensor, centre: Tensor | None = None, samples: int = 0) -> tuple[Tensor, Tensor]:
+    """Sums of ``dy * (x - centre)`` and of ``dy`` over the values that :func:`total` adds. ``centre`` is ``(N, C)``."""
+    x, dy = wide(x), wide(dy)
+    product = dy * x if centre is None else (x - spread(centre, x)).mul_(dy)
+    return total(product, samples), total(dy, samples)
+
+
 def scaled(dy: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Backward of :func:`affine`: ``dy * scale``, and the sums of ``dy * x`` and of ``dy`` that ``scale`` and shift get."""
     if (found := _kernels.affine_backward(dy, x, scale)) is not None:
         return found
-    dy = wide(dy)
-    along = total(dy * wide(x), len(scale))
-    return (dy * spread(scale, x)).to(x.dtype), along, total(dy, len(scale))
+    return (wide(dy) * spread(scale, x)).to(x.dtype), *sums(dy, x, None, len(scale))
 
 
-def add_affine(dx: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> Tensor:
+def add_affine(dx: Tensor, x: Tensor, slope: Tensor, constant: Tensor | None = None) -> Tensor:
     """``dx + x * slope + constant`` like :func:`affine`; in place, unless derivatives follow: nobody else holds ``dx``."""
-    if x.dtype in _kernels.HALF and (y := _kernels.affine(x, slope, constant)) is not None:
-        return dx.add_(y)
-    a, b = spread(slope, x), spread(constant, x)
+    if x.dtype in _kernels.HALF:
+        y = _kernels.affine(x, slope, torch.zeros_like(slope) if constant is None else constant)
+        if y is not None:
+            return dx.add_(y)
+    a = spread(slope, x)
     if torch.is_grad_enabled() or dx.dtype != slope.dtype:
-        return (torch.addcmul(b, wide(x), a) + dx).to(x.dtype)
-    return dx.addcmul_(x, a).add_(b)
+        y = torch.addcmul(dx, wide(x), a)
+        return (y if constant is None else y + spread(constant, x)).to(x.dtype)
+    dx.addcmul_(x, a)
+    return dx if constant is None else dx.add_(spread(constant, x))
+
+
+def combine(dy: Tensor, a: Tensor, x: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """``dy * a + x * b + c`` with numbers ``(N, C)`` or ``(1, C)``, in the dtype of ``x``."""
+    if x.dtype in _kernels.HALF and (y := _kernels.affine(x, b, c)) is not None:
+        return y.add_(affine(dy, a, torch.zeros_like(a)))  # both rounded, the second is most of it
+    return affine(wide(x), b, c).addcmul_(wide(dy), spread(a, x)).to(x.dtype)
 
 
 def sample_moments(x: Tensor, samples: int = 0) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over positions, ``(N, C)``, or with ``samples`` 1 over samples, too, ``(1, C)``."""
     samples = samples or len(x)
     if (found := _kernels.moments(x, samples)) is not None:
-        return found[0].view(samples, -1), found[1].view(samples, -1)
+        return found
     share, x = samples * x.shape[1] / x.numel(), wide(x)
     mean = total(x, samples) * share
     centred = x - spread(mean, x)  # the difference of E[x^2] and mean^2 would cancel

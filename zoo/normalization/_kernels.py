@@ -59,6 +59,11 @@ def unrows(v: Tensor, x: Tensor) -> Tensor:
     return v.permute(0, 2, 3, 1).reshape(x.movedim(1, -1).shape).movedim(-1, 1)
 
 
+def _like(dy: Tensor, x: Tensor) -> Tensor:
+    """``dy`` in the memory order of ``x``."""
+    return dy if dy.stride() == x.stride() else torch.empty_like(x).copy_(dy)
+
+
 def wide_dtype(x: Tensor) -> torch.dtype:
     """float32 at least."""
     return torch.float32 if x.dtype in HALF else x.dtype
@@ -69,7 +74,7 @@ def _wide_enough(x: Tensor, *coefficients: Tensor) -> bool:
 
 
 def moments(x: Tensor, samples: int = 1) -> tuple[Tensor, Tensor] | None:
-    """Mean and biased variance of every row of :func:`rows`; None where plain sums are faster or no kernel fits.
+    """Mean and biased variance ``(samples, C)``; None where plain sums are faster or no kernel fits.
 
     In single precision the kernel is slow over contiguous rows, and adds one number after the other in channels-last
     memory: its mean loses digits there, so that is taken from a sum.
@@ -77,11 +82,9 @@ def moments(x: Tensor, samples: int = 1) -> tuple[Tensor, Tensor] | None:
     half = x.dtype in HALF
     if not fits(x) or (not half and x.is_contiguous()) or (v := rows(x, samples)) is None:
         return None
-    scratch = torch.empty(
-        v.shape[1], dtype=wide_dtype(x)
-    )  # running values: they say in which precision moments come out
+    scratch = torch.empty(v.shape[1], dtype=wide_dtype(x))  # running values: they say in which precision to answer
     mean, var = torch.batch_norm_update_stats(v, scratch, scratch, 0.0)
-    return (mean if half else v.mean((0, 2, 3))), var
+    return (mean if half else v.mean((0, 2, 3))).view(samples, -1), var.view(samples, -1)
 
 
 def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor | None:
@@ -97,11 +100,43 @@ def affine_backward(dy: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tenso
     """What :func:`affine` owes: ``dy * scale``, and ``(samples, C)`` sums of ``dy * x`` and of ``dy``. None: no kernel."""
     if not fits(x, dy) or not _wide_enough(x, scale) or (v := rows(x, len(scale))) is None:
         return None
-    if dy.stride() != x.stride():
-        dy = torch.empty_like(x).copy_(dy)
+    dy = _like(dy, x)
     flat = scale.flatten()
     mean, var = _standard(len(flat), flat.dtype)
     dx, along, total = torch.ops.aten.native_batch_norm_backward.default(
         rows(dy, len(scale)), v, flat, mean, var, None, None, False, _NO_EPS, [True, True, True]
     )
     return unrows(dx, x), along.view_as(scale), total.view_as(scale)
+
+
+def batch_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, samples: int
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Batch norm of the rows of :func:`rows` with gain and shift ``(C,)``. None: no kernel.
+
+    Returns:
+        ``(y, mean, var)``, the moments ``(samples, C)`` and biased.
+    """
+    if not fits(x) or (v := rows(x, samples)) is None:
+        return None
+    mean, var = torch.zeros((2, v.shape[1]), dtype=wide_dtype(x)).unbind()
+    weight, bias = (p.to(mean.dtype).repeat(samples) for p in (weight, bias))
+    # With momentum 1 the running values are this batch's, the variance unbiased.
+    y = torch.native_batch_norm(v, weight, bias, mean, var, True, 1.0, eps)[0]
+    count = v.numel() / len(mean)
+    return unrows(y, x), mean.view(samples, -1), var.mul_((count - 1) / count).view(samples, -1)
+
+
+def batch_norm_backward(
+    dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor
+) -> tuple[Tensor, ...] | None:
+    """Gradients of input, gain and shift of :func:`batch_norm` with these moments, ``(samples, C)``. None: no kernel."""
+    samples = len(mean)
+    if not fits(x, dy) or (v := rows(x, samples)) is None:
+        return None
+    dy = _like(dy, x)
+    weight = weight.to(mean.dtype).repeat(samples)
+    dx, *sums = torch.ops.aten.native_batch_norm_backward.default(
+        rows(dy, samples), v, weight, None, None, mean.flatten(), inverse.flatten(), True, 0.0, [True, True, True]
+    )
+    return unrows(dx, x), *(v.view(samples, -1).sum(0) for v in sums)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from zoo.normalization._recompute import recomputing
+from zoo.normalization._statistics import recomputing
 
 GATES = {"lstm": 4, "tanh": 1, "relu": 1}
 State = Tensor | tuple[Tensor, Tensor]

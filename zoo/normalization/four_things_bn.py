@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from zoo.normalization._affine import affine, sample_moments, spread, total
+from zoo.normalization import _kernels
+from zoo.normalization._affine import affine, combine, sample_moments, sums
 from zoo.normalization._function import call
 from zoo.normalization._statistics import check_input, check_statistics, per_channel, recomputing, wide
 
@@ -42,51 +43,76 @@ def weighed_moments(
     return first.view(shape), (second - first.square()).clamp(min=0).view(shape)
 
 
-def _shared(v: Tensor, size: int, groups: int) -> Tensor:
-    """Average ``(N, C)`` over the ``size`` samples of each ghost batch and the channels of each group, and spread it."""
-    parts = v.view(size, len(v) // size, groups, -1)
-    return parts.mean((0, 3), keepdim=True).expand_as(parts).reshape(v.shape)
+def _pooled(v: Tensor) -> Tensor:
+    """Average ``(size, ghosts, groups, C / groups)`` over the samples of each ghost batch and the channels of each group."""
+    return v.mean((0, 3), keepdim=True)
 
 
 class _GhostGroupNorm(Function):
-    r"""``(y, mean, var)``: standardised over ghost batch and group; moments of each sample and channel come along.
+    r"""``(y, mean, var)``: standardised over ghost batch and group, and the moments of what shares a channel's sums.
 
-    All that touches the data are sums of each sample and channel, which are put together to those of ghost batch and
-    group S afterwards; so no memory order needs a copy. With :math:`g = \gamma\,\partial L / \partial y`,
+    Ghost batches without groups are batch norm's kernel over another view. With groups, and where memory has no such view,
+    all that touches the data are sums of each sample and channel, which are put together to those of ghost batch and group
+    S afterwards; so no memory order needs a copy. With :math:`g = \gamma\,\partial L / \partial y`,
 
     .. math:: \partial L / \partial x = \frac{1}{\sigma_S} (g - E_S[g] - \hat x\, E_S[g \hat x]).
+
+    The moments are ``(N / size, C)`` or ``(N, C)``; second derivatives flow through them.
     """
 
     @staticmethod
     def forward(
         x: Tensor, weight: Tensor, bias: Tensor, size: int, groups: int, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
+        if groups == len(weight) and (found := _kernels.batch_norm(x, weight, bias, eps, len(x) // size)) is not None:
+            return found
         mean, var = sample_moments(x)
-        centre = _shared(mean, size, groups)
-        scale = weight * (_shared(var + (mean - centre).square(), size, groups) + eps).rsqrt()
-        return affine(x, scale, bias - centre * scale), mean, var
+        shape = (size, len(x) // size, groups, -1)
+        means, variances, weight, bias = (
+            mean.view(shape),
+            var.view(shape),
+            weight.view(groups, -1),
+            bias.view(groups, -1),
+        )
+        centre = _pooled(means)
+        scale = weight * (_pooled(variances + (means - centre).square()) + eps).rsqrt()
+        shift = bias - centre * scale
+        return affine(x, *(v.expand_as(means).reshape(mean.shape) for v in (scale, shift))), mean, var
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
         x, weight, _, *ctx.how = inputs
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, weight, *output[1:])
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor, dmean: Tensor, dvar: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dy: Tensor | None, dmean: Tensor | None, dvar: Tensor | None) -> tuple[Tensor | None, ...]:
         x, weight, mean, var = ctx.saved_tensors
         size, groups, eps = ctx.how
-        positions = x[0, 0].numel()
-        centre = _shared(mean, size, groups)
-        inverse = (_shared(var + (mean - centre).square(), size, groups) + eps).rsqrt()
-        dy = wide(dy)
-        along = total(dy)
-        across = (total((wide(x) - spread(mean, x)).mul_(dy)) + (mean - centre) * along) * inverse  # sum of dy x_hat
-        slope = inverse.square() * _shared(weight * across, size, groups) / -positions
-        constant = -slope * centre - inverse * _shared(weight * along, size, groups) / positions
-        slope = slope + dvar * (2 / positions)  # zero but in second derivatives
-        constant = constant + (dmean - 2 * dvar * mean) / positions
-        dx = (dy * spread(weight * inverse, x)).addcmul_(wide(x), spread(slope, x)).add_(spread(constant, x))
-        return dx.to(x.dtype), across.sum(0), along.sum(0), None, None, None
+        if dy is None:
+            dy = torch.zeros_like(x)
+        elif dmean is None and dvar is None and groups == len(weight) and len(mean) * size == len(x):
+            found = _kernels.batch_norm_backward(dy, x, weight, mean, (var + eps).rsqrt())
+            if found is not None:
+                return *found, None, None, None
+        each = len(x) // len(mean)  # samples that share moments
+        mean, var = mean.repeat(each, 1), var.repeat(each, 1)
+        positions, shape = x[0, 0].numel(), (size, len(x) // size, groups, -1)
+        means, gain = mean.view(shape), weight.view(groups, -1)
+        centre = _pooled(means)
+        inverse = (_pooled(var.view(shape) + (means - centre).square()) + eps).rsqrt()
+        across, along = (v.view(shape) for v in sums(dy, x, mean))
+        across = (across + (means - centre) * along) * inverse  # sum of dy x_hat
+        slope = inverse.square() * _pooled(gain * across) / -positions
+        constant = -slope * centre - inverse * _pooled(gain * along) / positions
+        scale, slope, constant = (v.expand_as(means).reshape(mean.shape) for v in (gain * inverse, slope, constant))
+        if dmean is not None:
+            constant = constant + dmean.repeat(each, 1) / (positions * each)
+        if dvar is not None:
+            dvar = dvar.repeat(each, 1) * (2 / (positions * each))
+            slope, constant = slope + dvar, constant - dvar * mean
+        dweight, dbias = (v.sum((0, 1)).flatten() for v in (across, along))
+        return combine(dy, scale, x, slope, constant), dweight, dbias, None, None, None
 
 
 class FourThingsBatchNorm2d(nn.Module):

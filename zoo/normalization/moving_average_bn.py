@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.normalization._affine import add_affine, affine, scale_shift, scaled
 from zoo.normalization._function import call
-from zoo.normalization._statistics import check_batch, check_input, kept, per_channel, recomputing, reduced, wide
+from zoo.normalization._statistics import check_batch, check_input, kept, recomputing, second_moment, wide
 
 
 class _MovingNormalise(torch.autograd.Function):
@@ -23,8 +24,8 @@ class _MovingNormalise(torch.autograd.Function):
     def forward(
         x: Tensor, gain: Tensor, bias: Tensor, var: Tensor, store: Tensor, slot: Tensor, moving: Tensor
     ) -> Tensor:
-        scale = per_channel(gain * var.rsqrt(), x)
-        return torch.addcmul(per_channel(bias, x), wide(x), scale).to(x.dtype)
+        scale = gain * var.rsqrt()
+        return affine(x, scale[None], bias.to(scale.dtype)[None])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -35,17 +36,16 @@ class _MovingNormalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, gain, var, slot, moving = ctx.saved_tensors
-        wide_x, wide_dy, inverse = wide(x), wide(dy), var.rsqrt()
-        dgain = (wide_dy * wide_x).sum(reduced(x)) * inverse  # sum of dy * z
-        dbias = wide_dy.sum(reduced(x))
+        inverse = var.rsqrt()
+        dx, (along,), (dbias,) = scaled(dy, x, (gain * inverse)[None])
+        dgain = along * inverse  # sum of dy * z
         now = gain * dgain * (x.shape[1] / x.numel())  # E[g_z z], g_z = gain * dy
         with torch.no_grad():
-            ctx.store.copy_(torch.where(slot[:, None], now, ctx.store))
-            statistic = torch.where(moving, ctx.store.mean(0), now)
-        dx = torch.addcmul(
-            wide_dy * per_channel(gain * inverse, x), wide_x, per_channel(statistic * inverse.square(), x), value=-1
-        )
-        return dx.to(x.dtype), dgain, dbias, None, None, None, None
+            store = torch.where(slot[:, None], now, ctx.store)
+            ctx.store.copy_(store)
+            statistic = torch.where(moving, store.mean(0), now)
+        slope = statistic * inverse.square()
+        return add_affine(dx, x, -slope[None]), dgain, dbias, None, None, None, None
 
 
 class MovingAverageBatchNorm2d(nn.Module):
@@ -115,24 +115,24 @@ class MovingAverageBatchNorm2d(nn.Module):
         check_input("moving_average_bn", x, self.num_channels, self.ndims)
         if not self.training:
             scale, shift = self.eval_affine()
-            return torch.addcmul(per_channel(shift, x), wide(x), per_channel(scale, x)).to(x.dtype)
+            return scale_shift(x, scale[None], shift[None])
         check_batch("moving_average_bn", x)
         again = recomputing()
         with torch.no_grad():
             step = self.num_batches_tracked - int(again)  # steps before this one
             slot = torch.arange(self.buffer_size, device=x.device) == step % self.buffer_size
             moving = step >= self.warmup
-            square = wide(x).square().mean(reduced(x)).to(self.square_store.dtype)
+            square = second_moment(x)
             store = torch.where(slot[:, None], square, self.square_store)
             var = torch.where(moving, store.mean(0), square)
-            running = (
-                (self.running_var - (1 - self.decay) * var) / max(self.decay, 1e-12) if again else self.running_var
-            )
+            running = wide(self.running_var)
+            if again:
+                running = (running - (1 - self.decay) * var) / max(self.decay, 1e-12)
             correction = ((var + self.eps) / (running + self.eps)).sqrt().clamp(1 / self.clip, self.clip)
             r = torch.where(step >= self.clip_after, correction, torch.ones_like(correction))
             if not again:
                 self.square_store.copy_(store)
-                self.running_var.lerp_(var, 1 - self.decay)
+                self.running_var.lerp_(var.to(self.running_var.dtype), 1 - self.decay)
                 self.num_batches_tracked.add_(1)
             var, r, slot, moving = kept(var + self.eps, r, slot, moving)
         return call(_MovingNormalise, x, self.weight * r, self.bias, var, self.gradient_store, slot, moving)

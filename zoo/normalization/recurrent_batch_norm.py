@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.normalization._recompute import recomputing
+from zoo.normalization._statistics import recomputing
 
 
 class RecurrentBatchNormLSTM(nn.Module):
