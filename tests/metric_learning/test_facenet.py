@@ -111,8 +111,8 @@ def test_collapse_costs_the_margin_and_separation_nothing():
 
 @pytest.mark.parametrize("mining", ["semi_hard", "hard", "random", "all"])
 def test_no_triplet_is_loss_zero(mining):
-    for labels in (torch.zeros(4).long(), torch.arange(4)):  # one class; no pair
-        x = torch.randn(4, 3, requires_grad=True)
+    for labels in (torch.zeros(4).long(), torch.arange(4), torch.zeros(1).long(), torch.zeros(0).long()):
+        x = torch.randn(len(labels), 3, requires_grad=True)  # one class; no pair; one sample; none
         loss = FaceNetLoss(mining=mining)(x, labels)
         loss.backward()
         assert float(loss.detach()) == 0

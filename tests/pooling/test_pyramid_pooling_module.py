@@ -17,7 +17,7 @@ _spec.loader.exec_module(maps)
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
-@pytest.mark.parametrize("size", [(6, 12), (7, 9), (4, 5)])
+@pytest.mark.parametrize("size", [(6, 12), (7, 9), (4, 5), (1, 2), (1, 1)])
 @pytest.mark.parametrize("training", [True, False])
 def test_matrices(parity, align_corners, size, training):
     m = PyramidPoolingModule(8, align_corners=align_corners).double().train(training)
@@ -62,3 +62,5 @@ def test_bad_arguments(bad):
 def test_bad_input():
     with pytest.raises(ValueError, match="received"):
         PyramidPoolingModule(8)(torch.zeros(2, 4, 5, 5))
+    with pytest.raises(RuntimeError, match="non-zero size"):
+        PyramidPoolingModule(8)(torch.zeros(2, 8, 0, 5))

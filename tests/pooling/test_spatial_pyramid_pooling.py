@@ -62,3 +62,7 @@ def test_bad_arguments(bad):
 def test_bad_input():
     with pytest.raises(ValueError, match="received"):
         SpatialPyramidPooling(4)(torch.randn(2, 3, 4, 4))
+    for size in ((0, 4), (4, 0)):
+        with pytest.raises(RuntimeError, match="non-zero size"):
+            SpatialPyramidPooling(3)(torch.zeros(2, 3, *size))
+    assert SpatialPyramidPooling(3, (2, 1))(torch.zeros(0, 3, 1, 1)).shape == (0, 15)

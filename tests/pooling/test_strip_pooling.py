@@ -87,9 +87,24 @@ def test_one_pixel_reaches_its_whole_row_and_column_only():
     assert torch.equal(reached, expected)
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 3)])
+def test_maps_smaller_than_the_bins(size, training):
+    """Bins of 20 and 12 on a map of a few positions: every bin repeats a position, as the pooling matrix says."""
+    m = MixedPooling(8).double().train(training)
+    x = torch.randn(3, 8, *size, dtype=torch.float64)
+    expected = mixed(x, m, training)
+    torch.testing.assert_close(m(x), expected)
+    small = StripPooling(8).double().train(training)
+    torch.testing.assert_close(small(x), strip(x, small, training))
+
+
 @pytest.mark.parametrize("cls", [StripPooling, MixedPooling])
 def test_bad_input(cls):
     with pytest.raises(ValueError, match="needs in_channels"):
         cls(0)
     with pytest.raises(ValueError, match="received"):
         cls(8)(torch.zeros(2, 4, 5, 5))
+    for size in ((0, 3), (3, 0)):
+        with pytest.raises(ValueError, match=r"received \(2, 8, "):
+            cls(8)(torch.zeros(2, 8, *size))

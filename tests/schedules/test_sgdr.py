@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -89,3 +90,17 @@ def test_warm_up_then_restarts():
 def test_bad_input(bad):
     with pytest.raises(ValueError, match="Expected"):
         CosineAnnealingWarmRestarts(sgd(), **bad)
+
+
+def test_stepped_wrongly():
+    """A negative step is refused; a start in the middle needs the tops; the order of the two steps is not checked."""
+    for epoch in (-1, -0.5):
+        with pytest.raises(ValueError, match=f"non-negative epoch, but got {epoch}"):
+            CosineAnnealingWarmRestarts(sgd(), 3).step(epoch)
+    with pytest.raises(KeyError, match="initial_lr"):
+        CosineAnnealingWarmRestarts(sgd(), 3, last_epoch=5)
+    optimizer = sgd()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CosineAnnealingWarmRestarts(optimizer, 3).step()  # before the optimizer: the first rate is lost, nobody warns
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(closed_form(1, 3, 1, 0.05, 0.0))

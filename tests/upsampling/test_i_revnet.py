@@ -108,6 +108,14 @@ def test_odd_sizes():
     with pytest.raises(ValueError, match="divisible by 4"):
         small()(torch.zeros(1, 3, 8, 6))
     assert small(num_classes=0)(torch.zeros(1, 3, 8, 8)).shape == (1, 48, 2, 2)
+    for size in ((7, 7), (8, 7), (5, 8), (1, 1), (0, 8)):
+        for memory_saving in (False, True):
+            with pytest.raises(ValueError, match=rf"divisible by 4, received \(1, 3, {size[0]}, {size[1]}\)"):
+                small(memory_saving=memory_saving)(torch.zeros(1, 3, *size))
+    net = small()
+    for shape in ((1, 47, 2, 2), (48, 2, 2), (1, 48, 0, 2)):
+        with pytest.raises(ValueError, match=r"features \(N, 48, H, W\), received"):
+            net.inverse(torch.zeros(shape))
 
 
 def test_injective_network_of_the_paper():

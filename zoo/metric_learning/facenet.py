@@ -21,7 +21,7 @@ def negative_for_each_pair(d: Tensor, labels: Tensor, mining: str, margin: float
     """
     negative = labels[:, None] != labels[None, :]
     some = negative.any(1, keepdim=True)
-    if mining == "random":
+    if mining == "random" and len(d) > 0:  # there is nothing to draw in an empty batch
         # A row without negatives gets equal weights, so that the draw is defined; its pairs are not used.
         index = torch.multinomial((negative | ~some).to(d.dtype), len(d), replacement=True)
         return d.gather(1, index), some.expand_as(d)

@@ -15,7 +15,7 @@ def _conv_norm(in_channels: int, out_channels: int, kernel: tuple[int, int], nor
 
 
 def _check(name: str, in_channels: int, x: Tensor) -> None:
-    if x.dim() != 4 or x.shape[1] != in_channels:
+    if x.dim() != 4 or x.shape[1] != in_channels or 0 in x.shape[2:]:
         raise ValueError(f"{name} was made for (N, {in_channels}, H, W), received {tuple(x.shape)}")
 
 

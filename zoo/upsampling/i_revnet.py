@@ -177,7 +177,10 @@ class IRevNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """``(N, C, H, W) -> (N, num_features, H / stride, W / stride)``, a bijection (onto its image, with ``width``)."""
-        if x.dim() != 4 or x.shape[1] != self.in_channels or x.shape[2] % self.stride or x.shape[3] % self.stride:
+        fits = (
+            x.dim() == 4 and x.shape[1] == self.in_channels and all(n > 0 and n % self.stride == 0 for n in x.shape[2:])
+        )
+        if not fits:
             raise ValueError(
                 f"i_revnet was made for (N, {self.in_channels}, H, W) with H and W divisible by {self.stride}, "
                 f"received {tuple(x.shape)}"
@@ -194,6 +197,10 @@ class IRevNet(nn.Module):
 
     def inverse(self, features: Tensor) -> Tensor:
         """The image that ``forward_features`` maps to ``features``; running statistics stay as they are."""
+        if features.dim() != 4 or features.shape[1] != self.num_features or 0 in features.shape[2:]:
+            raise ValueError(
+                f"i_revnet inverts features (N, {self.num_features}, H, W), received {tuple(features.shape)}"
+            )
         y1, y2 = features.chunk(2, 1)
         with _frozen_statistics(self):
             for block in reversed(self.blocks):
