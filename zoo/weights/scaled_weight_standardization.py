@@ -11,7 +11,7 @@ from timm.layers import ScaledStdConv2d
 from torch import Tensor
 
 from zoo.errors import UnknownName
-from zoo.weights.weight_standardization import standardize_weight
+from zoo.weights.weight_standardization import check_fan_in, standardize_weight
 
 #: Activations of :func:`variance_gain`.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -75,10 +75,7 @@ class ScaledWSConv2d(ScaledStdConv2d):
             in_channels, out_channels, kernel_size, stride=stride, padding=padding, dilation=dilation, groups=groups,
             bias=bias, gamma=gamma, eps=eps, gain_init=gain_init,
         )  # fmt: skip
-        if self.weight[0].numel() < 2:
-            raise ValueError(
-                f"scaled_weight_standardization needs filters of two or more weights, received {tuple(self.weight.shape)}"
-            )
+        check_fan_in("scaled_weight_standardization", self.weight)
 
     def standardized_weight(self) -> Tensor:
         """The weight that the convolution really uses: with it, a plain ``nn.Conv2d`` gives the same output."""

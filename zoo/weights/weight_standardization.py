@@ -29,10 +29,15 @@ def standardize_weight(weight: Tensor, eps: float = 1e-6) -> Tensor:
     return flat.reshape(weight.shape).to(weight.dtype)
 
 
-def _check_fan_in(weight: Tensor) -> None:
+def check_fan_in(name: str, weight: Tensor) -> None:
+    """Refuse filters of a single weight.
+
+    Raises:
+        ValueError: their variance is always 0.
+    """
     if weight[0].numel() < 2:
         raise ValueError(
-            f"weight_standardization needs filters of two or more weights, received {tuple(weight.shape)} "
+            f"{name} needs filters of two or more weights, received {tuple(weight.shape)} "
             f"(a depthwise 1 x 1 convolution has nothing to standardise)"
         )
 
@@ -64,7 +69,7 @@ class WSConv2d(StdConv2d):
         eps: float = 1e-6,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, eps)
-        _check_fan_in(self.weight)
+        check_fan_in("weight_standardization", self.weight)
 
     def standardized_weight(self) -> Tensor:
         """The weight that the convolution really uses: with it, a plain ``nn.Conv2d`` gives the same output."""
@@ -80,7 +85,7 @@ class _WSConv(nn.modules.conv._ConvNd):
     def __init__(self, *args: Any, eps: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.eps = eps
-        _check_fan_in(self.weight)
+        check_fan_in("weight_standardization", self.weight)
 
     def standardized_weight(self) -> Tensor:
         return standardize_weight(self.weight, self.eps)
