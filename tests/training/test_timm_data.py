@@ -237,14 +237,48 @@ def test_labels_that_are_no_classes(small, hub):
 
 
 @pytest.mark.parametrize(("kind", "module", "install"), [
-    ("hfds", "datasets", "datasets>=4"), ("hfids", "datasets", "datasets>=4"),
-    ("wds", "webdataset", "webdataset>=1.0"), ("tfds", "tensorflow_datasets", "tensorflow tensorflow-datasets"),
+    ("hfds", "datasets", '"datasets>=4"'), ("hfids", "datasets", '"datasets>=4"'),
+    ("wds", "webdataset", '"webdataset>=1"'), ("tfds", "tensorflow_datasets", "tensorflow tensorflow-datasets"),
 ])  # fmt: skip
 def test_missing_package_is_named_with_its_install_line(small, monkeypatch, kind, module, install):
     real = __import__("importlib.util", fromlist=["x"]).find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == module else real(name, *rest))
-    with pytest.raises(RecipeError, match=rf"{kind}/ is read with the package {module}.*pip install '{install}'"):
+    with pytest.raises(
+        RecipeError, match=rf"{kind}/ is read with the package {module}, which is missing: pip install {install}"
+    ):
         load_data(load(fields(small, f"{kind}/owner/name")))
+
+
+def test_old_package_could_run_scripts(small, monkeypatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setattr("zoo.training.timm_data.version", lambda name: "3.6.0")
+    with pytest.raises(RecipeError, match=r"version 4 or later, and 3\.6\.0 is installed: pip install"):
+        load_data(load(fields(small, "hfds/owner/name")))
+
+
+@pytest.mark.parametrize("where", ["root", "path", "split", "index"])
+def test_recipes_and_shard_lists_run_no_command(small, shards, tmp_path, where):
+    """webdataset opens ``pipe:command`` by running it."""
+    evil = f"pipe:touch {tmp_path / 'executed'} #"
+    part = {"root": {"root": evil}, "split": {"split": f"{evil}.tar|24"}}.get(where, {})
+    path = f"wds/{evil}" if where == "path" else "wds/" if where == "split" else f"wds/{shards}"
+    if where == "index":
+        info = json.loads((shards / "_info.json").read_text())
+        info["splits"]["train"]["filenames"] = [evil, evil]
+        (shards / "_info.json").write_text(json.dumps(info))
+    with pytest.raises(RecipeError, match=r"is not a folder|cannot be read|could be read"):
+        load_data(load(fields(small, path, **part)))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_compare_takes_the_same_names(small, shards):
+    from zoo.training.compare import compare
+
+    changes = {"data.test_split": "test", "data.size": 8, "batch": 6, "data.validation": 0.25}
+    model = {"model.name": "zoo.models.mlp:mlp", "model.args": {"hidden": [4]}}
+    found = compare(["ce", "elr"], data=f"wds/{shards}", epochs=1, overrides={**changes, **model}, device="cpu")
+    assert [row["method"] for row in found["rows"]] == ["ce", "elr"]
+    assert "labels as they are" in found["setting"]
 
 
 @pytest.mark.parametrize(("part", "says"), [

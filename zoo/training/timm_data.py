@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from operator import index
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,13 +23,14 @@ from zoo.training import samples as memory
 from zoo.training.recipe import Loaded, RecipeError
 from zoo.training.samples import Lazy, Samples, fit
 
-#: What each kind of name needs besides timm: module, and what pip installs.
+#: What each kind of name needs besides timm: module, least major version, and what pip installs. Before version 4,
+#: ``datasets`` could run a script that a data set brings.
 PACKAGES = {
-    "hfds": ("datasets", "datasets>=4"),
-    "hfids": ("datasets", "datasets>=4"),
-    "wds": ("webdataset", "webdataset>=1.0"),
-    "tfds": ("tensorflow_datasets", "tensorflow tensorflow-datasets"),
-    "torch": ("torchvision", "torchvision"),
+    "hfds": ("datasets", 4, '"datasets>=4"'),
+    "hfids": ("datasets", 4, '"datasets>=4"'),
+    "wds": ("webdataset", 1, '"webdataset>=1"'),
+    "tfds": ("tensorflow_datasets", 4, "tensorflow tensorflow-datasets"),
+    "torch": ("torchvision", 0, "torchvision"),
 }
 #: torchvision's readers that come with a test set of their own.
 WITH_TEST = ("cifar10", "cifar100", "mnist", "kmnist", "fashion_mnist", "qmnist")
@@ -42,11 +45,7 @@ def read_timm(loaded: Loaded, seed: int) -> tuple[Samples, Samples, tuple[str, .
     """
     part = loaded.recipe.data
     kind, _, name = str(part.path).partition("/")
-    module, wanted = PACKAGES[kind]
-    if importlib.util.find_spec(module) is None:
-        raise loaded.error(
-            ("data", "path"), f"{kind}/ is read with the package {module}, which is missing: pip install '{wanted}'"
-        )
+    _installed(loaded, kind)
     test_split = part.test_split
     if test_split is None and part.test is None:
         if kind != "torch" or name not in WITH_TEST:
@@ -80,6 +79,19 @@ def read_timm(loaded: Loaded, seed: int) -> tuple[Samples, Samples, tuple[str, .
     return pool, test, classes
 
 
+def _installed(loaded: Loaded, kind: str) -> None:
+    module, least, wanted = PACKAGES[kind]
+    problem = None
+    if importlib.util.find_spec(module) is None:
+        problem = "which is missing"
+    elif least and int((found := version(module.replace("_", "-"))).split(".")[0]) < least:
+        problem = f"version {least} or later, and {found} is installed"
+    if problem:
+        raise loaded.error(
+            ("data", "path"), f"{kind}/ is read with the package {module}, {problem}: pip install {wanted}"
+        )
+
+
 class Rows(Lazy):
     """Samples of a set with random access; a row is its number."""
 
@@ -109,6 +121,12 @@ class Source:
         part = loaded.recipe.data
         self.loaded, self.kind, self.title = loaded, kind, f"{part.path} {split}"
         root = part.root if part.root is not None or kind != "wds" else name
+        if root is not None:
+            root = str(Path(root).expanduser().absolute())
+        if kind == "wds" and not Path(str(root)).is_dir():  # elsewhere webdataset would run commands: pipe:, curl
+            raise loaded.error(
+                ("data", "path"), f"wds/ takes a folder of shards on this machine, and {root} is not a folder"
+            )
         mode = "L" if part.channels == 1 else "RGB"
         given: dict[str, Any] = {"input_img_mode": mode, "input_key": part.input_key, "target_key": part.target_key}
         if kind == "torch":
@@ -143,9 +161,12 @@ class Source:
                 ("data", "num_classes"), f"{self.title} has labels up to {found - 1}, received {own}"
             )
         if names:
-            if own is not None and own != len(names):
-                raise self.loaded.error(("data", "num_classes"), f"{self.title} names {len(names)} classes, not {own}")
-            return tuple(sorted(names, key=names.__getitem__))
+            first: dict[int, str] = {}  # torchvision's ImageNet has several names for a class
+            for name, label in names.items():
+                first.setdefault(label, str(name))
+            if own is not None and own != len(first):
+                raise self.loaded.error(("data", "num_classes"), f"{self.title} names {len(first)} classes, not {own}")
+            return tuple(first[label] for label in sorted(first))
         return tuple(str(i) for i in range(own or found))
 
     def _rows(self, size: int | None) -> Samples:
