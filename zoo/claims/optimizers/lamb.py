@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from zoo.claims import Outcome, mean_and_spread, verdict
 from zoo.claims.data import digits
-from zoo.claims.optimizers._net import backward, mlp
+from zoo.claims.optimizers._net import backward, mlp, path_end
 
 LR, STEPS = 0.02, 30
 Factory = Callable[[list[Tensor]], torch.optim.Optimizer]
@@ -46,6 +47,28 @@ def layer_step(seeds: Sequence[int]) -> Outcome:
         },
         setting=f"digits 8x8, MLP 64-128-128-10, full batch, {STEPS} steps at lr {LR}, weight decay 0.01, no clipping",
         tolerance="LAMB within 1e-4 at every layer and step in every seed",
+    )
+
+
+def scale_invariance(seeds: Sequence[int]) -> Outcome:
+    """Gradients a thousand times as large: LAMB goes the same way, SGD does not."""
+    moved: dict[str, list[float]] = {"LAMB": [], "SGD": []}
+    for seed in seeds:
+        for name, make in (
+            ("LAMB", lambda ps: Lamb(ps, lr=LR, eps=1e-12, max_grad_norm=None)),
+            ("SGD", lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9)),
+        ):
+            start, end, _ = path_end(make, seed, [1.0] * STEPS)
+            _, other, _ = path_end(make, seed, [1000.0] * STEPS)
+            distance = float((other - end).norm() / (end - start).norm())
+            moved[name].append(min(distance, 1000.0) if math.isfinite(distance) else 1000.0)
+    return Outcome(
+        status=verdict(max(moved["LAMB"]) < 1e-2, min(moved["SGD"]) > 1.0),
+        measured={
+            f"{name}, distance of ends / length of way (1000 at most)": mean_and_spread(v) for name, v in moved.items()
+        },
+        setting=f"digits 8x8, MLP, full batch, {STEPS} steps, lr {LR} (LAMB), 0.1 with momentum 0.9 (SGD), eps 1e-12",
+        tolerance="LAMB ends within 1 % of its way, SGD further off than its whole way, in every seed",
     )
 
 
