@@ -227,9 +227,13 @@ def recurrent(rounds: int = 5, steps: int = 24, batch: int = 32, size: int = 64)
     bias, gamma, cell_gamma = (nn.Parameter(torch.full((n * size,), 0.1)) for n in (4, 4, 1))
     shift = nn.Parameter(torch.zeros(size))
 
-    def bn(a: Tensor, gain: Tensor, offset: Tensor | None = None) -> Tensor:
-        c = a.shape[-1]
-        return F.batch_norm(a, torch.zeros(c), torch.ones(c), gain, offset, True)
+    running = {
+        name: (torch.zeros(steps, n * size), torch.ones(steps, n * size)) for name, n in (("x", 4), ("h", 4), ("c", 1))
+    }
+
+    def bn(term: str, t: int, a: Tensor, gain: Tensor, offset: Tensor | None = None) -> Tensor:
+        mean, var = running[term]  # evaluation needs those of every step
+        return F.batch_norm(a, mean[t], var[t], gain, offset, True)
 
     def cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         i, f, o, g = gates.chunk(4, 1)
@@ -237,16 +241,16 @@ def recurrent(rounds: int = 5, steps: int = 24, batch: int = 32, size: int = 64)
 
     def every_step(x: Tensor) -> Tensor:
         h, c, out = torch.zeros(batch, size), torch.zeros(batch, size), []
-        for step_input in x:
-            c, o = cell(bn(h @ u.T, gamma) + bn(step_input @ w.T, gamma) + bias, c)
-            h = o * bn(c, cell_gamma, shift).tanh()
+        for t, step_input in enumerate(x):
+            c, o = cell(bn("h", t, h @ u.T, gamma) + bn("x", t, step_input @ w.T, gamma) + bias, c)
+            h = o * bn("c", t, c, cell_gamma, shift).tanh()
             out.append(h)
         return torch.stack(out)
 
     def frame_wise(x: Tensor) -> Tensor:
         h, c, out = torch.zeros(batch, size), torch.zeros(batch, size), []
-        for step_input in x:
-            c, o = cell(h @ u.T + bn(step_input @ w.T, gamma, bias), c)
+        for t, step_input in enumerate(x):
+            c, o = cell(h @ u.T + bn("x", t, step_input @ w.T, gamma, bias), c)
             h = o * c.tanh()
             out.append(h)
         return torch.stack(out)

@@ -90,13 +90,17 @@ class BatchNormRNN(nn.Module):
                 mean, var = mean[rows].unsqueeze(1), var[rows].unsqueeze(1)
         else:
             dims = (1,) if self.statistics == "frame" else (0, 1)
-            ones = a.new_ones(*a.shape[:2], 1) if mask is None else mask
-            n = ones.sum(dims, keepdim=True)
-            mean = (a * ones).sum(dims, keepdim=True) / n.clamp_min(1)
-            var = ((a - mean).square() * ones).sum(dims, keepdim=True) / n.clamp_min(1)
+            if mask is None:
+                n = a.new_ones(*a.shape[:2], 1).sum(dims, keepdim=True)
+                mean = a.mean(dims, keepdim=True)
+                var = (a - mean).square().mean(dims, keepdim=True)
+            else:
+                n = mask.sum(dims, keepdim=True)
+                mean = (a * mask).sum(dims, keepdim=True) / n.clamp_min(1)
+                var = ((a - mean).square() * mask).sum(dims, keepdim=True) / n.clamp_min(1)
             if not recomputing():
                 self._track(mean.detach(), var.detach(), n)
-        return (a - mean) * (var + self.eps).rsqrt() * self.weight + self.bias
+        return (a - mean) * ((var + self.eps).rsqrt() * self.weight) + self.bias
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, n: Tensor) -> None:
@@ -156,8 +160,8 @@ class BatchNormRNN(nn.Module):
         else:
             h, c = (s[0] for s in (state if isinstance(state, tuple) else (state, state)))
         outputs = []
-        for t in range(x.shape[0]):
-            new_h, new_c = self._step(a[t], h, c)
+        for t, a_t in enumerate(a.unbind()):  # backward of a[t] would fill all steps for each of them
+            new_h, new_c = self._step(a_t, h, c)
             if mask is None:
                 h, c = new_h, new_c
                 outputs.append(h)

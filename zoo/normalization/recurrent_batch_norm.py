@@ -88,25 +88,28 @@ class RecurrentBatchNormLSTM(nn.Module):
         with torch.no_grad():
             self.bias[self.hidden_size : 2 * self.hidden_size].fill_(self.forget_bias)
 
-    def _moments(self, a: Tensor, term: str, t: int) -> tuple[Tensor, Tensor]:
-        """Mean and variance of step ``t`` from ``(N, K)`` in training, from the buffers in evaluation: ``(K,)``."""
+    def _rows(self, term: str, steps: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and variances ``(T, K)``: of the buffers in evaluation, in training space for those of this batch."""
+        mean, var = getattr(self, f"running_mean_{term}"), getattr(self, f"running_var_{term}")
         if self.training:
-            var, mean = torch.var_mean(a, 0, correction=0)
-            return mean, var
-        row = min(t, self.max_length - 1)
-        return getattr(self, f"running_mean_{term}")[row], getattr(self, f"running_var_{term}")[row]
+            return like.new_zeros((steps, mean.shape[1])), like.new_zeros((steps, mean.shape[1]))
+        missing = (max(steps - self.max_length, 0), -1)  # all later steps share the last row
+        mean, var = (torch.cat([v[:steps], v[-1:].expand(missing)]).to(like.dtype) for v in (mean, var))
+        return mean, var
+
+    def _normalise(self, a: Tensor, gain: Tensor, shift: Tensor | None, mean: Tensor, var: Tensor) -> Tensor:
+        """Batch norm of ``(N, K)``. In training ``mean`` and ``var`` receive those of the batch: momentum 1."""
+        cudnn = torch.backends.cudnn.enabled
+        return torch.batch_norm(a, gain, shift, mean, var, self.training, 1.0, self.eps, cudnn)
 
     @torch.no_grad()
-    def _track(self, moments: dict[str, list[tuple[Tensor, Tensor]]], batch: int) -> None:
+    def _track(self, moments: dict[str, tuple[Tensor, Tensor]]) -> None:
         self.num_batches_tracked.add_(1)
         rate: float | Tensor = 1.0 / self.num_batches_tracked if self.momentum is None else self.momentum
-        for term, steps in moments.items():
-            last = self.max_length
-            for name, values in zip(("mean", "var"), zip(*steps, strict=True), strict=True):
-                found = torch.stack([v.detach() for v in values])
-                if name == "var":
-                    found = found * (batch / (batch - 1))  # the population variance is estimated without bias
-                if len(steps) > last:  # all later steps share the last row
+        last = self.max_length
+        for term, both in moments.items():
+            for name, found in zip(("mean", "var"), both, strict=True):
+                if len(found) > last:
                     found = torch.cat([found[: last - 1], found[last - 1 :].mean(0, keepdim=True)])
                 rows = getattr(self, f"running_{name}_{term}")[: len(found)]
                 rows.add_((found.to(rows.dtype) - rows) * rate)
@@ -141,27 +144,27 @@ class RecurrentBatchNormLSTM(nn.Module):
         if self.training and x.shape[1] < 2:
             raise ValueError("recurrent_batch_norm needs two samples or more in training, received 1")
         wide = torch.promote_types(x.dtype, torch.float32)
-        projected = F.linear(x, self.weight_ih).to(wide)  # one product for all steps
+        gamma_x, gamma_h, gamma_c, beta_c, bias = (
+            p.to(wide) for p in (self.gamma_x, self.gamma_h, self.gamma_c, self.beta_c, self.bias)
+        )
         h, c = self._initial(x, state, wide)
-        moments: dict[str, list[tuple[Tensor, Tensor]]] = {"x": [], "h": [], "c": []}
+        steps = len(x)
+        moments = {term: self._rows(term, steps, c) for term in ("x", "h", "c")}
+        # The term of the input waits for nothing: one product, and one batch norm of T * 4H features, for all steps.
+        projected = F.linear(x.transpose(0, 1), self.weight_ih).to(wide).flatten(1)
+        rows = (v.flatten() for v in moments["x"])
+        projected = self._normalise(projected, gamma_x.repeat(steps), None, *rows).unflatten(1, (steps, -1))
         outputs = []
-        for t in range(x.shape[0]):
-            gates: Tensor = self.bias
-            for term, a, gain in (
-                ("x", projected[t], self.gamma_x),
-                ("h", F.linear(h.to(self.weight_hh.dtype), self.weight_hh).to(wide), self.gamma_h),
-            ):
-                mean, var = self._moments(a, term, t)
-                moments[term].append((mean, var))
-                gates = gates + (a - mean) * ((var + self.eps).rsqrt() * gain)
-            i, f, g, o = gates.chunk(4, 1)
+        for step, mean_h, var_h, mean_c, var_c in zip(
+            projected.unbind(1), *(v.unbind() for term in ("h", "c") for v in moments[term]), strict=True
+        ):
+            recurrent = F.linear(h.to(self.weight_hh.dtype), self.weight_hh).to(wide)
+            i, f, g, o = (step + self._normalise(recurrent, gamma_h, bias, mean_h, var_h)).chunk(4, 1)
             c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-            mean, var = self._moments(c, "c", t)
-            moments["c"].append((mean, var))
-            h = o.sigmoid() * torch.tanh((c - mean) * ((var + self.eps).rsqrt() * self.gamma_c) + self.beta_c)
+            h = o.sigmoid() * self._normalise(c, gamma_c, beta_c, mean_c, var_c).tanh()
             outputs.append(h)
         if self.training and not recomputing():
-            self._track(moments, x.shape[1])
+            self._track(moments)
         output = torch.stack(outputs, 1 if self.batch_first else 0).to(x.dtype)
         return output, (h.unsqueeze(0), c.unsqueeze(0))
 
