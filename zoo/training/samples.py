@@ -59,8 +59,17 @@ class Lazy:
 
     def __getitem__(self, index: Tensor) -> Tensor:
         chosen = [self.rows[i] for i in torch.arange(len(self))[index.cpu()].tolist()]
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decoding releases the interpreter lock
-            return torch.stack(list(pool.map(self._decode, chosen))) if chosen else torch.empty(0, *self.shape[1:])
+        found = torch.empty(len(chosen), *self.shape[1:], dtype=torch.uint8)
+        workers = min(8, os.cpu_count() or 1)
+        share = max(1, min(64, len(chosen) // (4 * workers)))  # a task an image costs as much as a small image
+
+        def part(first: int) -> None:
+            for i in range(first, min(first + share, len(chosen))):
+                found[i] = self._decode(chosen[i])
+
+        with ThreadPoolExecutor(workers) as pool:  # decoding releases the interpreter lock
+            list(pool.map(part, range(0, len(chosen), share)))
+        return found
 
     def subset(self, index: Tensor) -> Self:
         other = object.__new__(type(self))
