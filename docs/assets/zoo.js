@@ -1,4 +1,4 @@
-// Mathematics, tables that filter and sort, the graph and the small experiments. No library but KaTeX, nothing fetched from elsewhere;
+// Tables that filter and sort, the graph and the small experiments. No library, nothing fetched from elsewhere;
 // every page is complete without this file.
 (() => {
   "use strict";
@@ -14,53 +14,6 @@
     node.append(...children);
     return node;
   };
-
-  // ------------------------------------------------------------ mathematics
-  const options = (display) => ({ displayMode: display, throwOnError: true, trust: false, maxExpand: 200, maxSize: 20 });
-
-  // Equations side by side are written with \qquad or \quad between them, outside of braces and environments: where a line may break.
-  function pieces(tex) {
-    const parts = [""];
-    let depth = 0;
-    for (const token of tex.match(/\\(?:begin|end|left|right)\b|\\q?quad\b|\\[a-zA-Z]+|\\.|[^\\]/gs) || []) {
-      if (token === "{" || token === "\\begin" || token === "\\left") depth++;
-      if (token === "}" || token === "\\end" || token === "\\right") depth--;
-      if (depth === 0 && /^\\q?quad$/.test(token)) parts.push("");
-      else parts[parts.length - 1] += token;
-    }
-    return parts.map((p) => p.trim()).filter(Boolean);
-  }
-
-  // An equation wider than its box breaks between its parts; what is still too wide scrolls, and says so.
-  function fit(node, tex) {
-    if (node.scrollWidth > node.clientWidth + 1 && node.clientWidth) {
-      const parts = pieces(tex);
-      if (parts.length > 1) katex.render(`\\begin{gathered}${parts.join("\\\\[.5em]")}\\end{gathered}`, node, options(true));
-    }
-    const wide = node.clientWidth > 0 && node.scrollWidth > node.clientWidth + 1;
-    node.classList.toggle("wide", wide);
-    wide ? (node.tabIndex = 0) : node.removeAttribute("tabindex");
-  }
-
-  function math() {
-    const long = [];
-    for (const node of document.querySelectorAll(".arithmatex")) {
-      if (node.querySelector(".katex")) continue;
-      const text = node.textContent.trim();
-      const display = text.startsWith("\\[");
-      const tex = text.replace(/^\\[[(]/, "").replace(/\\[\])]$/, "");
-      katex.render(tex, node, options(display));
-      if (display) {
-        node.setAttribute("role", "math");
-        node.setAttribute("aria-label", tex);
-        long.push([node, tex]);
-      }
-    }
-    const all = () => long.forEach(([node, tex]) => fit(node, tex));
-    all(); // after all are set, so that the page is laid out once
-    document.fonts?.ready.then(all); // the faces of the mathematics change its width
-    addEventListener("resize", all);
-  }
 
   // ------------------------------------------------------------ tables
   const number = (text) => {
@@ -362,13 +315,11 @@
     document.querySelectorAll(".zoo-graph").forEach(graph);
     document.querySelectorAll(".zoo-widget").forEach(widget);
     document.querySelectorAll(".zoo-compare").forEach(compare);
-    math();
     const scrolls = () => {
-      for (const node of document.querySelectorAll(".md-typeset__scrollwrap, .md-typeset pre > code, .tabbed-labels, .zoo-wide, details > table, .doc-signature pre")) {
-        if (node.scrollWidth > node.clientWidth) node.tabIndex = 0;
-      }
+      const boxes = [...document.querySelectorAll(".md-typeset__scrollwrap, .md-typeset pre > code, .tabbed-labels, .zoo-wide, details > table, .doc-signature pre")];
+      for (const node of boxes.filter((box) => box.scrollWidth > box.clientWidth)) node.tabIndex = 0;
     };
-    scrolls();
+    requestAnimationFrame(scrolls); // with the layout that the page needs anyway
     addEventListener("resize", scrolls);
   }
   window.document$ ? document$.subscribe(ready) : addEventListener("DOMContentLoaded", ready);
