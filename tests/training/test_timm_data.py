@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -291,6 +292,16 @@ def test_compare_takes_the_same_names(small, shards):
 def test_fields_that_do_not_go_together(small, part, says):
     with pytest.raises(RecipeError, match=says):
         load(small(data=part))
+
+
+def test_lines_of_the_guide_are_valid(small):
+    import yaml
+
+    guide = Path(__file__).parents[2] / "docs" / "guide" / "noisy-labels.md"
+    block = guide.read_text(encoding="utf-8").split("```yaml")[1].split("```")[0]
+    lines = [yaml.safe_load(line) for line in block.strip().splitlines()]
+    names = [load(small(**line)).recipe.data.name for line in lines]
+    assert names == ["folder", "timm", "timm", "timm", "digits"]
 
 
 def test_short_forms(small):
