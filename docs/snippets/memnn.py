@@ -13,4 +13,5 @@ for i in torch.randperm(len(task)).split(32):
     loss.backward()
     optimizer.step()
 
-facts, scores = model.retrieve(task.stories[:4], task.questions[:4])  # slots in the order they were read, -1 after the stop
+# Slots in the order they were read, -1 after the stop, and the score of every word.
+facts, scores = model.retrieve(task.stories[:4], task.questions[:4])

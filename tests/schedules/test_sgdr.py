@@ -86,6 +86,27 @@ def test_warm_up_then_restarts():
     assert found[5:] == pytest.approx([closed_form(t, 10, 2, 0.05, 0.0) for t in range(55)], abs=1e-15)
 
 
+@pytest.mark.filterwarnings("ignore:The epoch parameter")
+@pytest.mark.parametrize("at", [0, 2, 5, 6, 14, 15, 30])
+def test_resume_with_a_warm_up(at):
+    """In the warm-up, where the parts meet, at a restart and after it."""
+
+    def made(optimizer):
+        parts = [LinearLR(optimizer, 0.1, total_iters=5), CosineAnnealingWarmRestarts(optimizer, 10, 2)]
+        return SequentialLR(optimizer, parts, milestones=[5])
+
+    optimizer = sgd()
+    scheduler = made(optimizer)
+    rates(scheduler, optimizer, at)
+    saved = copy.deepcopy((optimizer.state_dict(), scheduler.state_dict()))
+    straight = rates(scheduler, optimizer, 60)
+    fresh = sgd()
+    again = made(fresh)
+    fresh.load_state_dict(saved[0])
+    again.load_state_dict(saved[1])
+    assert rates(again, fresh, 60) == straight
+
+
 @pytest.mark.parametrize("bad", [{"T_0": 0}, {"T_0": 2.5}, {"T_0": 5, "T_mult": 0}, {"T_0": 5, "T_mult": 1.5}])
 def test_bad_input(bad):
     with pytest.raises(ValueError, match="Expected"):
