@@ -11,6 +11,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from zoo.normalization._function import traced
+
 #: Dtypes that a norm computes in float32.
 HALF = (torch.float16, torch.bfloat16)
 #: The kernels divide by ``sqrt(1 + this)``, which is one; torch 2.11 refuses an eps of zero.
@@ -23,12 +25,7 @@ def fits(*tensors: Tensor) -> bool:
     Not while compiling, exporting, under ``torch.func`` or a dispatch mode (plain terms fuse, or have batching rules), and
     not where a second derivative may follow. Measured on a CPU, so only there.
     """
-    if (
-        torch.is_grad_enabled()
-        or torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack()
-    ):
+    if torch.is_grad_enabled() or traced() or torch._C._len_torch_dispatch_stack():
         return False
     return all(t.device.type == "cpu" and t.numel() > 0 for t in tensors)
 

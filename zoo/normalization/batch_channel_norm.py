@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Function
 
-from zoo.normalization._affine import observe, scale_shift
+from zoo.normalization._affine import add_affine, affine, observe, sample_moments, scale_shift, scaled
+from zoo.normalization._function import traced
 from zoo.normalization._statistics import (
     channel_moments,
     check_batch,
@@ -73,16 +77,12 @@ class EstimatedBatchNorm(nn.Module):
         mean.lerp_(batch_mean.to(mean.dtype), self.momentum)
         self.num_batches_tracked.add_(1)
 
-    def training_affine(self, mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """``(scale, shift)`` of a training step whose samples have these moments, ``(N, C)``; moves the estimates."""
+    def moved(self, mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Moments ``(C,)`` that a step normalises with whose samples have these, ``(N, C)``; moves the estimates."""
         if not recomputing():
-            with torch.no_grad():
-                centre = mean.mean(0)
-                self._move(centre, (var + (mean - centre).square()).mean(0))
-        running_mean, inverse = kept(self.running_mean.clone(), (self.running_var + self.eps).rsqrt())
-        scale = inverse if self.weight is None else self.weight * inverse
-        shift = -running_mean * scale
-        return scale, shift if self.bias is None else self.bias + shift
+            self._move(*_pooled(mean, var))
+        running_mean, running_var = kept(self.running_mean.clone(), self.running_var.clone())
+        return running_mean.to(mean.dtype), running_var.to(mean.dtype)
 
     def eval_affine(self) -> tuple[Tensor, Tensor]:
         """``(scale, shift)`` of the evaluation form ``x * scale + shift``, for folding into the layer before."""
@@ -143,23 +143,27 @@ class BatchChannelNorm2d(nn.Module):
         check_input("batch_channel_norm", x, self.num_channels, (2, 3, 4, 5))
         weight: Tensor = self.weight
         bias: Tensor = self.bias
-        if not self.per_channel:
-            each = self.num_channels // self.num_groups
-            weight, bias = weight.repeat_interleave(each), bias.repeat_interleave(each)
         if not (self.training and self.bn.training and isinstance(self.bn, EstimatedBatchNorm | _AnyBatchNorm)):
+            if not self.per_channel:
+                each = self.num_channels // self.num_groups
+                weight, bias = weight.repeat_interleave(each), bias.repeat_interleave(each)
             return F.group_norm(self.bn(x), self.num_groups, weight, bias, self.eps)
         # Both norms are affine given the moments of each sample and channel: one pass for these, one to apply.
         check_batch("batch_channel_norm", x)
         if isinstance(self.bn, _AnyBatchNorm):
             check_statistics("batch_channel_norm", x)
-        x, mean, var = observe(x)
-        scale, shift = self.bn.training_affine(mean, var, x.numel() // self.num_channels)
-        inner = (mean * scale + shift).unflatten(1, (self.num_groups, -1))
-        centre = inner.mean(2, keepdim=True)
-        spread = ((var * scale.square()).view_as(inner) + (inner - centre).square()).mean(2, keepdim=True)
-        inverse = (spread + self.eps).rsqrt().expand_as(inner).flatten(1)
-        outer = weight * inverse
-        return scale_shift(x, scale * outer, (shift - centre.expand_as(inner).flatten(1)) * outer + bias)
+        with torch.no_grad():
+            mean, var = sample_moments(x)
+            centre, spread = self.bn.moved(mean, var, x.numel() // self.num_channels)
+            inverse = (spread + self.eps).rsqrt()
+        estimated = isinstance(self.bn, EstimatedBatchNorm)
+        parameters = (self.bn.weight, self.bn.bias, weight, bias)
+        if traced():
+            fixed = (centre, inverse) if estimated else (None, None)
+            return _terms(x, *fixed, self.num_groups, self.eps, *parameters)
+        moments = (mean, var, centre, inverse)
+        y: Tensor = _TwoNorms.apply(x, *moments, estimated, self.num_groups, self.eps, *parameters)
+        return y
 
     def extra_repr(self) -> str:
         return f"{self.num_channels}, num_groups={self.num_groups}, eps={self.eps}"
@@ -172,18 +176,110 @@ class _AnyBatchNorm(nn.modules.batchnorm._BatchNorm):
         if self.training:
             check_statistics("batch_channel_norm", x)
 
-    def training_affine(self, mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """``(scale, shift)`` of a training step whose samples have these moments, ``(N, C)``; moves the running values.
+    def moved(self, mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Moments ``(C,)`` of a step whose samples have these, ``(N, C)``; moves the running values.
 
         ``count`` is the number of values per channel. A step repeated by activation checkpointing moves nothing.
         """
-        centre = mean.mean(0)
-        spread = (var + (mean - centre).square()).mean(0)
+        mean, var = _pooled(mean, var)
         if not recomputing():
-            with torch.no_grad():
-                self.running_mean.lerp_(centre.to(self.running_mean.dtype), self.momentum)  # type: ignore
-                sample_variance = spread * (count / (count - 1))
-                self.running_var.lerp_(sample_variance.to(self.running_var.dtype), self.momentum)  # type: ignore
-                self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-        scale = self.weight * (spread + self.eps).rsqrt()
-        return scale, self.bias - centre * scale
+            unbiased = var * (count / (count - 1))
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)  # type: ignore
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)  # type: ignore
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        return mean, var
+
+
+def _pooled(mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+    """Moments ``(C,)`` of all samples from those of each, ``(N, C)``."""
+    centre = mean.mean(0)
+    return centre, torch.addcmul(var, mean - centre, mean - centre).mean(0)
+
+
+def _both(
+    mean: Tensor, var: Tensor, centre: Tensor, inverse: Tensor, parameters: tuple[Tensor, ...], groups: int, eps: float
+) -> tuple[Tensor, ...]:
+    """What both norms do to a sample whose moments are ``mean`` and ``var``, ``(N, C)``.
+
+    The inner one maps by ``a`` and ``b`` per channel, ``inner`` is the mean of its output, ``kappa`` and ``r`` are mean and
+    inverse deviation ``(N, G, 1)`` of the groups.
+    """
+    a = parameters[0] * inverse
+    b = torch.addcmul(parameters[1], centre, a, value=-1)
+    inner = torch.addcmul(b, mean, a).unflatten(1, (groups, -1))
+    kappa = inner.mean(2, keepdim=True)
+    spread = (var * a.square()).view_as(inner) + (inner - kappa).square()
+    return a, b, inner, kappa, (spread.mean(2, keepdim=True) + eps).rsqrt()
+
+
+def _terms(
+    x: Tensor, centre: Tensor | None, inverse: Tensor | None, groups: int, eps: float, *parameters: Any
+) -> Tensor:
+    """Both norms in operations that may be differentiated any number of times, and compiled.
+
+    ``centre`` and ``inverse`` are estimates that no gradient flows through; None: moments of the batch.
+    """
+    x, mean, var = observe(x)
+    if centre is None or inverse is None:
+        centre, spread = _pooled(mean, var)
+        inverse = (spread + eps).rsqrt()
+    a, b, _, kappa, r = _both(mean, var, centre, inverse, parameters, groups, eps)
+    gain, shift = (p.view(groups, -1) for p in parameters[2:])
+    a, b, outer = a.view(groups, -1), b.view(groups, -1), gain * r
+    return scale_shift(x, (a * outer).flatten(1), torch.addcmul(shift, b - kappa, outer).flatten(1))
+
+
+class _TwoNorms(Function):
+    r"""Both norms with the gradient in closed form, on the sums of ``dy`` and ``dy * x`` over each sample and channel.
+
+    With :math:`z = a x + b` between them, :math:`\hat y = (z - \kappa) r` and :math:`M` values a group,
+    :math:`\partial z = r \gamma_g \partial y + u z + t` where :math:`u = -r^2 E[\gamma_g \hat y \partial y]` and
+    :math:`t = -r E[\gamma_g \partial y] - \kappa u` (means over the group), and :math:`\partial x` follows from
+    :math:`\partial z` as in batch norm, or is :math:`a \partial z` with estimates.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, mean: Tensor, var: Tensor, centre: Tensor, inverse: Tensor, estimated: bool, groups: int,
+        eps: float, *parameters: Tensor,
+    ) -> Tensor:  # fmt: skip
+        a, b, inner, kappa, r = _both(mean, var, centre, inverse, parameters, groups, eps)
+        gain, shift = (p.view(groups, -1) for p in parameters[2:])
+        a, b, outer = a.view(groups, -1), b.view(groups, -1), gain * r
+        scale = (a * outer).flatten(1)
+        ctx.save_for_backward(x, mean, var, centre, inverse, *parameters, a, b, inner, kappa, r, outer, scale)
+        ctx.how = estimated, groups, eps
+        return affine(x, scale, torch.addcmul(shift, b - kappa, outer).flatten(1))
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, var, centre, inverse, *rest = ctx.saved_tensors
+        parameters, (a, b, inner, kappa, r, outer, scale) = rest[:4], rest[4:]
+        estimated, groups, eps = ctx.how
+        if torch.is_grad_enabled():
+            fixed = (centre, inverse) if estimated else (None, None)
+            y = _terms(x, *fixed, groups, eps, *parameters)
+            dx, *grads = torch.autograd.grad(y, (x, *parameters), dy, create_graph=True, materialize_grads=True)
+            return dx, *[None] * 7, *grads
+        positions, gain = x[0, 0].numel(), parameters[2].view(groups, -1)
+        dx, along, total = scaled(dy, x, scale)
+        # Sums over positions, of dy * y_hat with y_hat = (a x + b - kappa) r, and of dy.
+        along_centred, total = torch.addcmul(along, centre, total, value=-1).view_as(inner), total.view_as(inner)
+        across = torch.addcmul((b - kappa) * total, a, along.view_as(inner)) * r
+        u = (gain * across).mean(2, keepdim=True) * r.square() / -positions
+        t = (gain * total).mean(2, keepdim=True) * r / -positions - kappa * u
+        slope, constant = u * a.square(), torch.addcmul(t, u, b) * a
+        # Sums of dz and of dz * (x - centre); the mean of u z + t is `between`.
+        between = torch.addcmul(t, inner, u)
+        dz = torch.add(outer * total, between, alpha=positions)
+        off = torch.addcmul(between * (mean - centre).view_as(inner), u, a * var.view_as(inner))
+        dz_x = torch.add(outer * along_centred, off, alpha=positions)
+        dweight, dbias = dz_x.sum(0).flatten() * inverse, dz.sum(0).flatten()
+        if not estimated:
+            share = x.shape[1] / x.numel()
+            through = a * (inverse * dweight).view_as(a) * share
+            slope = slope - through
+            constant = constant + torch.addcmul(centre.view_as(a) * through, a, dbias.view_as(a), value=-share)
+        dx = add_affine(dx, x, slope.flatten(1), constant.flatten(1))
+        outer_grads = (v.sum(0).sum_to_size(gain.shape).flatten() for v in (across, total))
+        return dx, *[None] * 7, dweight, dbias, *outer_grads
