@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from zoo.errors import ZooError
 from zoo.registry.load import load
 from zoo.registry.lookup import Registry
+from zoo.site import build as site_build
 from zoo.site import cache
 from zoo.site.build import build
+from zoo.site.context import Site
 from zoo.site.crew import Crew
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,6 +196,19 @@ def test_a_warning_comes_back_every_time(place: Place, capfd: pytest.CaptureFixt
         assert build(strict=True, out=place.base / "again" / "docs", reg=reg, docs=place.docs, quiet=True) == 1
         assert "gone.md" in capfd.readouterr().err
     guide.write_text(text, encoding="utf-8")
+
+
+def test_sources_that_fail_end_the_build(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mkdocs, which waits for them in its own process, ends too, and the site stays as it was."""
+    before = tree(place.base / "again" / "site")
+
+    def broken(site: Site) -> dict[str, str]:
+        raise ZooError("no pages today")
+
+    monkeypatch.setattr(site_build, "pages", broken)
+    with pytest.raises(ZooError, match="no pages today"):
+        place.build("again")
+    assert tree(place.base / "again" / "site") == before
 
 
 # --------------------------------------------------------------------------- what enters the digests

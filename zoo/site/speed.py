@@ -34,7 +34,7 @@ class State:
     """One build."""
 
     def __init__(self) -> None:
-        self.parallel = False
+        self.whole = False
         self.workers = 0
         self.cache = Cache(None)
         self.templates: Templates | None = None
@@ -51,9 +51,10 @@ def on_startup(command: str, dirty: bool, **_: Any) -> None:
     """Processes only where nothing else runs beside: not under ``serve``, whose threads a fork would copy."""
     global _state
     _state = State()
-    cores = int(os.environ.get("ZOO_DOCS_PROCESSES", 0)) or len(os.sched_getaffinity(0))
-    _state.parallel = command == "build" and not dirty and hasattr(os, "fork")
-    _state.workers = min(cores, 4) - 1 if _state.parallel else 0
+    _state.whole = command == "build" and not dirty
+    if _state.whole and sys.platform == "linux":  # elsewhere a fork is either missing or not safe
+        cores = int(os.environ.get("ZOO_DOCS_PROCESSES", 0)) or len(os.sched_getaffinity(0))
+        _state.workers = min(cores, 4) - 1
     if command == "build":
         gc.disable()  # a build ends before garbage matters, and walking millions of tree nodes takes a tenth of it
 
@@ -65,14 +66,15 @@ def on_config(config: Any, **_: Any) -> Any:
     _state.index = getattr(search, "search_index", None)
     if _state.index is not None and hasattr(_state.index, "add_entry_from_context"):
         read_less(_state.index)
-    _state.templates = Templates(config)
+    folder = os.environ.get("ZOO_DOCS_CACHE")
+    _state.templates = Templates(config, Path(folder, "templates") if folder else None)
     return config
 
 
 def on_pre_build(config: Any, **_: Any) -> None:
     """What does not depend on the sources, while they are being written; then wait for them."""
     folder = os.environ.get("ZOO_DOCS_CACHE")
-    if _state.parallel and folder:
+    if _state.whole and folder:
         _state.cache = Cache(Path(folder))
         root = Path(config.theme.custom_dir).parent
         settings = [config.site_name, config.site_url, config.use_directory_urls, config.extra, config.plugins.keys()]
@@ -117,7 +119,7 @@ def _warnings() -> Iterator[list[str]]:
 @event_priority(-100)
 def on_nav(nav: Any, config: Any, files: Any, **_: Any) -> Any:
     """From here on Markdown becomes HTML: share that out."""
-    if not _state.parallel:
+    if not _state.whole:
         return nav
     cache = _state.cache
     cache.files = digest(sorted([f.src_uri, f.url] for f in files))

@@ -30,13 +30,28 @@ def closure(env: Any, start: str) -> list[str]:
     return found
 
 
+def listed(folders: list[str]) -> list[str]:
+    """Files of a theme without the hidden ones, of which mkdocs takes none: icons by the ten thousand."""
+    found = set()
+    for root in folders:
+        for folder, names, files in os.walk(root):
+            names[:] = [name for name in names if not name.startswith(".")]
+            base = Path(folder).relative_to(root).as_posix()
+            found |= {file if base == "." else f"{base}/{file}" for file in files}
+    return sorted(found)
+
+
 class Templates:
     """The theme's environment, made once, and compiled templates of theme and API documentation in one folder."""
 
-    def __init__(self, config: Any) -> None:
-        self.folder = tempfile.mkdtemp(prefix="zoo-templates-")
-        self.pid = 0
+    def __init__(self, config: Any, kept: Path | None = None) -> None:
+        """``kept`` is a folder that stays for later builds; jinja2 compiles again what has changed."""
+        self.kept, self.pid = kept, 0
+        if kept is not None:
+            kept.mkdir(parents=True, exist_ok=True)
+        self.folder = str(kept or tempfile.mkdtemp(prefix="zoo-templates-"))
         env = config.theme.get_env()
+        env.loader.list_templates = lambda: listed(env.loader.searchpath)
         env.bytecode_cache = jinja2.FileSystemBytecodeCache(self.folder)
         config.theme.get_env = lambda: env  # mkdocs makes another, whose templates it would compile again
         self.sets: list[tuple[Any, str]] = [(env, "main.html"), (env, "404.html")]
@@ -64,4 +79,5 @@ class Templates:
         if self.pid:
             os.waitpid(self.pid, 0)
             self.pid = 0
-        shutil.rmtree(Path(self.folder), ignore_errors=True)
+        if self.kept is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
