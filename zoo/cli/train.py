@@ -77,7 +77,9 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
 
 def compare(
     methods: Annotated[str, typer.Option(help="Losses and algorithms, separated by commas: elr,gce,ce.")],
-    data: Annotated[str, typer.Option(help="digits, mnist5k, or a folder of images, one folder a class.")] = "digits",
+    data: Annotated[
+        str, typer.Option(help="digits, mnist5k, a folder of class folders, or hfds/<owner>/<name>.")
+    ] = "digits",
     recipe: Annotated[str, typer.Option(help="The recipe that all of them share.")] = "digits_compare",
     noise: Annotated[str | None, typer.Option(help="Generator and rate: pair:0.4; none: labels as they are.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
