@@ -8,11 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.normalization import _kernels
 from zoo.normalization._function import call
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+from zoo.normalization._statistics import wide as _wide
 
 
 class _Standardise(torch.autograd.Function):
@@ -31,6 +29,10 @@ class _Standardise(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, eps: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        share = count / x.shape[1]  # the sample variance is the biased one over this
+        if (found := _kernels.standardise_positions(x, share**0.5, eps * share)) is not None:
+            y, mean, std = found
+            return y, mean, std.mul_(share**-0.5)
         wide = _wide(x)
         mean = wide.mean(1, keepdim=True)
         centred = wide - mean  # centred second moment: the difference E[x^2] - mean^2 cancels
@@ -46,6 +48,10 @@ class _Standardise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dmean: Tensor | None, dstd: Tensor | None) -> tuple[Tensor, None, None]:
         x, mean, std = ctx.saved_tensors
+        if dy is not None and dmean is None and dstd is None:
+            gain = (ctx.count / x.shape[1]) ** 0.5
+            if (dx := _kernels.standardise_positions_backward(dy, x, gain, mean, std * gain)) is not None:
+                return dx, None, None
         centred, inverse = _wide(x) - mean, std.reciprocal()
         slope, constant = torch.zeros_like(std), torch.zeros_like(std)  # of dx = dy / std + centred * slope + constant
         if dmean is not None:
