@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from timm.task import TrainingTask
 from torch import Tensor, nn
 
-from zoo.numerics import without_autocast
+from zoo.numerics import wide, without_autocast
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -20,11 +20,6 @@ def reduce(losses: Tensor, reduction: str) -> Tensor:
     if reduction == "none":
         return losses
     return losses.mean() if reduction == "mean" else losses.sum()
-
-
-def wide(x: Tensor) -> Tensor:
-    """At least float32: half precision is widened, everything else is left alone."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def checked(logits: Tensor, target: Tensor, name: str) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.noisy_labels.base import Algorithm, Pair, fresh_copy, wide
+from zoo.noisy_labels.base import Algorithm, Pair, fresh_copy
+from zoo.numerics import wide
 
 
 def keep_rate(epoch: float, forget_rate: float, ramp: float = 10.0, exponent: float = 1.0) -> float:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.noisy_labels.base import wide
 from zoo.noisy_labels.co_teaching import CoTeaching, keep_rate
+from zoo.numerics import wide
 
 
 def smallest_among(losses: Tensor, eligible: Tensor, rate: float) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.noisy_labels.base import Algorithm, Pair, fresh_copy, wide
+from zoo.noisy_labels.base import Algorithm, Pair, fresh_copy
+from zoo.numerics import wide
 
 
 def clean_probability(losses: Tensor, iterations: int = 10, tol: float = 1e-2, floor: float = 5e-4) -> Tensor:

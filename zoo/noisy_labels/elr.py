@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.noisy_labels.base import Algorithm, wide
+from zoo.noisy_labels.base import Algorithm
+from zoo.numerics import wide
 
 
 class ELR(Algorithm):

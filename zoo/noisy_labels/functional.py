@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from zoo.noisy_labels.base import wide
-from zoo.numerics import without_autocast
+from zoo.numerics import wide, without_autocast
 
 Params = dict[str, Tensor]
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.noisy_labels.base import wide
 from zoo.noisy_labels.co_teaching import CoTeaching, smallest
+from zoo.numerics import wide
 
 
 class JoCoR(CoTeaching):

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.noisy_labels.base import Algorithm, wide
+from zoo.noisy_labels.base import Algorithm
 from zoo.noisy_labels.functional import differentiable, gradient, parameters_of, same_randomness, slope
+from zoo.numerics import wide
 
 
 def agreement(model: nn.Module, input: Tensor, target: Tensor, meta_batch: tuple[Tensor, Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.noisy_labels.base import Algorithm, wide
+from zoo.noisy_labels.base import Algorithm
 from zoo.noisy_labels.functional import (
     alone,
     differentiable,
@@ -18,6 +18,7 @@ from zoo.noisy_labels.functional import (
     same_randomness,
     slope,
 )
+from zoo.numerics import wide
 
 
 class WeightNet(nn.Sequential):

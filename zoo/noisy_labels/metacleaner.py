@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 
-from zoo.noisy_labels.base import Algorithm, wide
+from zoo.noisy_labels.base import Algorithm
+from zoo.numerics import wide
 
 
 class NoisyWeighting(nn.Module):

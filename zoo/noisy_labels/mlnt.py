@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.noisy_labels.base import Algorithm, wide
+from zoo.noisy_labels.base import Algorithm
 from zoo.noisy_labels.functional import call, differentiable, per_sample
+from zoo.numerics import wide
 
 
 def neighbour_labels(embedding: Tensor, target: Tensor, share: float, neighbours: int) -> Tensor:
