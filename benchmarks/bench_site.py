@@ -36,12 +36,15 @@ ALL_SET = "(all => all.length > 5 && all.every(n => n.querySelector('.katex')))(
 BUILD = """
 import sys
 from pathlib import Path
-from zoo.registry.load import load
-from zoo.registry.lookup import Registry
-from zoo.site import build
+from zoo.site.build import build
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
-build.registry = lambda: Registry(load(root), root)
-raise SystemExit(build.build(out=out, quiet=True))
+
+def registry():
+    from zoo.registry.load import load
+    from zoo.registry.lookup import Registry
+    return Registry(load(root), root)
+
+raise SystemExit(build(out=out, reg=registry, quiet=True))
 """
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from zoo.registry.lookup import Registry, registry
-from zoo.site.build import build, generate
+from zoo.site.build import build
 from zoo.site.context import Site
+from zoo.site.generate import generate
 
 ROOT = Path(__file__).resolve().parents[2]
 

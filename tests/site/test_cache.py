@@ -13,8 +13,8 @@ import yaml
 from zoo.errors import ZooError
 from zoo.registry.load import load
 from zoo.registry.lookup import Registry
-from zoo.site import build as site_build
 from zoo.site import cache
+from zoo.site import generate as site_generate
 from zoo.site.build import build
 from zoo.site.context import Site
 from zoo.site.crew import Crew
@@ -205,7 +205,7 @@ def test_sources_that_fail_end_the_build(place: Place, monkeypatch: pytest.Monke
     def broken(site: Site) -> dict[str, str]:
         raise ZooError("no pages today")
 
-    monkeypatch.setattr(site_build, "pages", broken)
+    monkeypatch.setattr(site_generate, "pages", broken)
     with pytest.raises(ZooError, match="no pages today"):
         place.build("again")
     assert tree(place.base / "again" / "site") == before

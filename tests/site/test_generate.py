@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from zoo.site.build import generate
 from zoo.site.context import Site, source_signature, to
+from zoo.site.generate import generate
 from zoo.site.pages import pages
 
 
@@ -47,7 +47,7 @@ def test_stale_pages_go(tmp_path: Path) -> None:
 
 def test_no_torch_and_no_mkdocs(tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom pathlib import Path\nfrom zoo.site.build import generate\n"
+        "import sys\nfrom pathlib import Path\nfrom zoo.site.generate import generate\n"
         f"generate(Path({str(tmp_path / 'docs')!r}))\n"
         "heavy = {'torch', 'timm', 'torchvision', 'mkdocs', 'material', 'markdown', 'griffe'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

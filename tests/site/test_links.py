@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from zoo.site.build import generate
+from zoo.site.generate import generate
 from zoo.site.links import check, facts
 
 

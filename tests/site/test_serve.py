@@ -12,6 +12,7 @@ import pytest
 
 from zoo.registry.lookup import registry, use
 from zoo.site import build as site_build
+from zoo.site import generate as site_generate
 
 
 def test_regenerates_on_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +34,7 @@ def test_regenerates_on_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     from zoo.registry.load import load
     from zoo.registry.lookup import Registry
 
-    monkeypatch.setattr(site_build, "registry", lambda: Registry(load(root, use_cache=False), root))
+    monkeypatch.setattr(site_generate, "registry", lambda: Registry(load(root, use_cache=False), root))
     finished = threading.Event()
     monkeypatch.setattr(site_build, "_mkdocs", lambda arguments: int(not finished.wait(20)))
     before = registry()

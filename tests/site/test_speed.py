@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from zoo.site.build import generate
+from zoo.site.generate import generate
 from zoo.site.shortcuts import signature
 from zoo.site.words import lean, sections
 

@@ -1,6 +1,6 @@
-"""Generate the site's sources and build it.
+"""Build and serve the site.
 
-``generate`` needs neither mkdocs nor torch: it writes Markdown and data. ``build`` runs mkdocs on them and checks every link.
+mkdocs runs in a process of its own, started before anything else is loaded here: both sides have much to load.
 """
 
 from __future__ import annotations
@@ -9,144 +9,24 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING
 
 from zoo.errors import ZooError
 from zoo.registry.files import checkout_root
-from zoo.registry.lookup import Registry, registry, use
-from zoo.site.context import Site
-from zoo.site.pages import nav, pages
 
-#: Parts of docs/ that feed the generator instead of the reader.
-_NOT_COPIED = ("snippets",)
+if TYPE_CHECKING:
+    from zoo.registry.lookup import Registry
 
 
-@dataclass
-class Report:
-    """What :func:`generate` did.
-
-    Attributes:
-        pages: generated Markdown pages.
-        files: all files of the sources, hand-written ones and data included.
-        written: files that changed.
-        removed: files that no longer belong there.
-        problems: what was left out and why.
-        config: the mkdocs configuration that was written beside ``out``.
-        seconds: duration.
-    """
-
-    out: Path
-    config: Path
-    pages: int = 0
-    files: int = 0
-    written: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-
-def _root() -> Path:
+def checkout() -> Path:
+    """Root of the checkout; ZooError where there is none."""
     root = checkout_root()
     if root is None:
         raise ZooError("the site is built from a checkout (docs/, mkdocs.yml); this is an installed wheel")
     return root
-
-
-def generate(
-    out: Path | None = None,
-    *,
-    reg: Registry | None = None,
-    docs: Path | None = None,
-    offline: bool = False,
-    configured: Callable[[], None] = lambda: None,
-) -> Report:
-    """Write the sources of the site: hand-written pages copied, all others made from the registry.
-
-    Only files whose content changed are written, and what does not belong is removed, so that two runs give the same tree and the
-    second writes nothing.
-
-    Args:
-        out: folder of the sources (default ``build/docs`` of the checkout); the mkdocs configuration goes beside it.
-        reg: registry to show (default: the one in use).
-        docs: folder of hand-written pages and committed data (default ``docs`` of the checkout).
-        offline: write the configuration of the downloadable copy.
-        configured: called when the configuration is written, before the pages are.
-
-    Returns:
-        What was written; see :class:`Report`.
-
-    Raises:
-        ZooError: not in a checkout.
-        RegistryError: registry or catalog are not valid.
-    """
-    start = time.perf_counter()
-    root = _root()
-    out = (out or root / "build" / "docs").resolve()
-    docs = docs or root / "docs"
-    site = Site(reg or registry(), docs, root / "benchmarks")
-    copied = {
-        path.relative_to(docs).as_posix(): path
-        for path in sorted(docs.rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
-    }
-    copied = {name: path for name, path in copied.items() if name.split("/")[0] not in _NOT_COPIED}
-    report = Report(out=out, config=out.parent / ("mkdocs.offline.gen.yml" if offline else "mkdocs.gen.yml"))
-    out.mkdir(parents=True, exist_ok=True)
-    _write(report.config, _config(root, out, nav(site, set(copied)), offline).encode())
-    configured()
-    texts = pages(site)
-    wanted: dict[str, bytes] = {path: text.encode() for path, text in texts.items()}
-    for relative, path in copied.items():
-        if relative not in wanted:
-            wanted[relative] = path.read_bytes()
-    report.pages = sum(1 for path in texts if path.endswith(".md"))
-    report.files = len(wanted)
-    for relative, content in wanted.items():
-        if _write(out / relative, content):
-            report.written.append(relative)
-    for path in sorted(out.rglob("*"), reverse=True):
-        if path.is_file() and path.relative_to(out).as_posix() not in wanted:
-            path.unlink()
-            report.removed.append(path.relative_to(out).as_posix())
-        elif path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
-    report.problems = site.problems
-    report.seconds = time.perf_counter() - start
-    return report
-
-
-def _write(path: Path, content: bytes) -> bool:
-    try:
-        if path.read_bytes() == content:
-            return False
-    except OSError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return True
-
-
-def _config(root: Path, out: Path, entries: list[Any], offline: bool) -> str:
-    """Configuration with absolute paths, so that it may lie anywhere."""
-    settings: dict[str, Any] = {
-        "INHERIT": str(root / ("mkdocs.offline.yml" if offline else "mkdocs.yml")),
-        "docs_dir": str(out),
-        "site_dir": str(out.parent / ("site-offline" if offline else "site")),
-        "theme": {"custom_dir": str(root / "overrides")},
-        "hooks": [str(root / "zoo" / "site" / "speed.py")],
-        "plugins": {"mkdocstrings": {"handlers": {"python": {"paths": [str(root)]}}}},
-        "nav": entries,
-    }
-    return "# Written by `zoo docs build`; change mkdocs.yml instead.\n" + yaml.safe_dump(
-        settings, sort_keys=False, width=1000
-    )
 
 
 def _environment(root: Path, **more: str) -> dict[str, str]:
@@ -158,14 +38,14 @@ def _environment(root: Path, **more: str) -> dict[str, str]:
 
 def _mkdocs(arguments: list[str]) -> int:
     command = [sys.executable, "-m", "mkdocs", *arguments]
-    return subprocess.run(command, env=_environment(_root()), check=False).returncode
+    return subprocess.run(command, env=_environment(checkout()), check=False).returncode
 
 
 def build(
     strict: bool = False,
     *,
     out: Path | None = None,
-    reg: Registry | None = None,
+    reg: Registry | Callable[[], Registry] | None = None,
     docs: Path | None = None,
     offline: bool = False,
     fresh: bool = False,
@@ -178,7 +58,7 @@ def build(
 
     Args:
         strict: warnings of mkdocs are errors.
-        out, reg, docs: as in :func:`generate`.
+        out, reg, docs: as in :func:`zoo.site.generate.generate`.
         offline: build the copy that opens from a file, and zip it as ``zoo-docs.zip`` beside the site.
         fresh: use nothing of an earlier build.
         quiet: print problems only.
@@ -186,7 +66,7 @@ def build(
     Returns:
         Exit status: 0, or 1 when mkdocs or the link check found a problem.
     """
-    root = _root()
+    root = checkout()
     folder = out.parent.resolve() if out else root / "build"
     name = "site-offline" if offline else "site"
     cache, built = folder / "cache" / name, folder / name
@@ -204,6 +84,8 @@ def build(
             with suppress(BrokenPipeError):  # it has failed already; its exit status says so
                 pipe.write(what)
                 pipe.flush()
+
+        from zoo.site.generate import generate  # not before mkdocs is on its way
 
         report = generate(out, reg=reg, docs=docs, offline=offline, configured=lambda: tell(b"configuration\n"))
         for problem in report.problems:
@@ -229,15 +111,20 @@ def serve(*, out: Path | None = None, address: str = "127.0.0.1:8000", interval:
     """Serve the site and generate it again whenever registry, catalog, evidence or docs change.
 
     Args:
-        out: as in :func:`generate`.
+        out: as in :func:`zoo.site.generate.generate`.
         address: where to listen; the default is reachable from this machine only.
         interval: seconds between looks at the files.
 
     Returns:
         Exit status of mkdocs.
     """
+    import threading
+
+    from zoo.registry.lookup import use
+    from zoo.site.generate import generate
+
     report = generate(out)
-    root, stop = _root(), threading.Event()
+    root, stop = checkout(), threading.Event()
 
     def stamp() -> dict[str, int]:
         watched = [
