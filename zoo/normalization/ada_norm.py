@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from zoo.normalization._function import call
+from zoo.normalization import _kernels
+from zoo.normalization._function import call, traced
 from zoo.normalization._statistics import wide
 from zoo.normalization.positional_norm import standardise_last
 
@@ -24,6 +25,10 @@ class _AdaNorm(Function):
 
     @staticmethod
     def forward(x: Tensor, scale: float, k: float, eps: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        share = count / x.shape[1]  # the sample variance is the biased one over this
+        if scale and (found := _kernels.standardise_positions(x, scale * share**0.5, eps * share)) is not None:
+            y, mean, std = found  # times scale
+            return y.addcmul_(y, y, value=-k / scale), mean, std.mul_(share**-0.5)
         mean = wide(x).mean(1, keepdim=True)
         y = wide(x) - mean
         std = (y * y).sum(1, keepdim=True).div_(count).add_(eps).sqrt_()
@@ -33,17 +38,34 @@ class _AdaNorm(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
         x, ctx.scale, ctx.k, _, ctx.count = inputs
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, *output[1:])
 
     @staticmethod
-    def backward(ctx: Any, dz: Tensor, dmean: Tensor, dstd: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dz: Tensor | None, dmean: Tensor | None, dstd: Tensor | None) -> tuple[Tensor | None, ...]:
         x, mean, std = ctx.saved_tensors
+        if dz is None:
+            dz = torch.zeros_like(x)
+        elif dmean is None and dstd is None:
+            root = (ctx.count / x.shape[1]) ** 0.5
+            dx = _kernels.standardise_positions_backward(dz, x, ctx.scale * root, mean, std * root, (ctx.k, root))
+            if dx is not None:
+                return dx, None, None, None, None
         inverse = std.reciprocal()
         y, dz = (wide(x) - mean) * inverse, wide(dz)
         g = (dz * y.detach()).mul_(-ctx.scale * ctx.k).add_(dz, alpha=ctx.scale).mul_(inverse)  # over std from here on
-        slope = (dstd - (g * y).sum(1, keepdim=True)) / ctx.count
-        constant = dmean / x.shape[1] - g.mean(1, keepdim=True)
-        return torch.addcmul(g, y, slope).add_(constant).to(x.dtype), None, None, None, None
+        constant = -g.mean(1, keepdim=True)
+        if not torch.is_grad_enabled() and not traced():  # in place: at most two tensors of this size beside the output
+            slope = y.mul_(g).sum(1, keepdim=True).mul_(inverse).div_(-ctx.count)
+            torch.sub(wide(x), mean, out=y)
+            dx = g.addcmul_(y, slope).add_(constant)
+        else:
+            dx = torch.addcmul(g, y, (g * y).sum(1, keepdim=True) / -ctx.count).add_(constant)
+        if dstd is not None:
+            dx = dx + (wide(x) - mean) * inverse * (dstd / ctx.count)
+        if dmean is not None:
+            dx = dx + dmean / x.shape[1]
+        return dx.to(x.dtype), None, None, None, None
 
 
 def ada_norm(
@@ -76,6 +98,8 @@ def ada_norm(
         z: Tensor = call(_AdaNorm, x, scale, k, eps, x.shape[1] - int(unbiased))[0]
         return z
     y = standardise_last(x.movedim(dim, -1), eps, unbiased).movedim(-1, dim)
+    if y.dtype in _kernels.HALF:  # rounded twice where the product would be three times
+        return torch.addcmul(y * scale, y.detach(), y, value=-scale * k)
     return (y.detach() * (-scale * k)).add_(scale) * y
 
 
