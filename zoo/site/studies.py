@@ -66,8 +66,8 @@ def picture(samples: list[str], side: int = 8) -> list[str]:
 
 
 def babi(site: Site) -> str:
-    """Error of each task."""
-    data = site.data("babi_table")
+    """Error of each task, by one network a task and by one for all."""
+    data, joint = site.data("babi_table"), site.data("babi_joint")
     rows: list[dict[str, Any]] = data.get("rows", [])
     if not rows:
         return ""
@@ -76,7 +76,14 @@ def babi(site: Site) -> str:
     if data.get("mean"):
         shown.append(["**mean**", *(_value(data["mean"].get(c)) for c in columns)])
     head = ["Task", *(plain(c.replace("_", " ")) for c in columns)]
-    return f"{inline(data.get('what', ''))}. {_told(data, columns)}{table(head, shown)}"
+    told = _told(data, columns)
+    if [r["task"] for r in joint.get("rows", [])] == [r["task"] for r in rows]:
+        together = [*(r["memn2n"] for r in joint["rows"]), *([joint["mean"]] if data.get("mean") else [])]
+        head.insert(2, "memn2n, all tasks together")
+        for line, value in zip(shown, together, strict=True):
+            line.insert(2, _value(value))
+        told += f"All tasks together: {inline(joint['setting'])}.\n\n"
+    return f"{inline(data.get('what', ''))}. {told}{table(head, shown)}"
 
 
 #: Paper -> section below its claims.
