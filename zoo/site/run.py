@@ -10,12 +10,15 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from zoo.site.links import Facts, check
 
 #: Of each page made or found unchanged, path below the site -> links and anchors; filled by the hook.
 facts: dict[str, Facts] = {}
+#: Forks that still write something.
+_busy: list[int] = []
 #: What a build will import sooner or later.
 _MODULES = (
     "mkdocs.commands.build", "mkdocs.config.defaults", "material.plugins.search.plugin", "mkdocstrings", "mkdocstrings_handlers.python",
@@ -23,6 +26,25 @@ _MODULES = (
     "markdown.extensions.md_in_html", "markdown.extensions.toc", "markdown.extensions.footnotes", "zoo.site.guard", "zoo.site.cache",
     "zoo.site.crew", "zoo.site.keep", "zoo.site.words", "babel.support",
 )  # fmt: skip
+
+
+def meanwhile(work: Callable[[], None]) -> None:
+    """Do it in a fork, while the links are being checked."""
+    pid = os.fork()
+    if pid:
+        _busy.append(pid)
+        return
+    try:
+        work()
+    except OSError as error:  # the next build makes more pages, that is all
+        print(f"zoo docs: not kept for the next build: {error}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(0)
+
+
+def _wait() -> None:
+    while _busy:
+        os.waitpid(_busy.pop(), 0)
 
 
 def main(config: str, site: str, options: list[str]) -> int:
@@ -52,8 +74,10 @@ def main(config: str, site: str, options: list[str]) -> int:
         cli(["build", "-f", config, *options], standalone_mode=True)
     except SystemExit as end:
         if end.code:
+            _wait()
             return end.code if isinstance(end.code, int) else 1
     problems = check(Path(site), facts)
+    _wait()
     for problem in problems[:50]:
         print(f"zoo docs: {problem}", file=sys.stderr)
     if problems:

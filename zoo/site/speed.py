@@ -113,6 +113,11 @@ def _warnings() -> Iterator[list[str]]:
         logger.removeHandler(handler)
 
 
+def _longest_first(sizes: dict[str, int]) -> list[str]:
+    """An order in which nobody is left with a long page at the end."""
+    return sorted(sizes, key=lambda name: -sizes[name])
+
+
 # --------------------------------------------------------------------------- Markdown becomes HTML
 
 
@@ -124,7 +129,8 @@ def on_nav(nav: Any, config: Any, files: Any, **_: Any) -> Any:
     cache = _state.cache
     cache.files = digest(sorted([f.src_uri, f.url] for f in files))
     pages = {f.src_uri: f.page for f in files.documentation_pages() if f.page is not None}
-    keys = {name: cache.render_key(name, Path(p.file.abs_src_path).read_bytes()) for name, p in pages.items()}
+    sources = {name: Path(p.file.abs_src_path).read_bytes() for name, p in pages.items()}
+    keys = {name: cache.render_key(name, source) for name, source in sources.items()}
     found = {name: record for name, key in keys.items() if (record := cache.rendered(name, key)) is not None}
     autorefs = config.plugins.get("autorefs")
     register: Any = getattr(autorefs, "register_anchor", None)
@@ -164,7 +170,7 @@ def on_nav(nav: Any, config: Any, files: Any, **_: Any) -> Any:
             "links": {f.src_uri: anchors for f, anchors in (page.links_to_anchors or {}).items()},
         }  # fmt: skip
 
-    missing = [name for name in pages if name not in found]
+    missing = _longest_first({name: len(source) for name, source in sources.items() if name not in found})
     if len(missing) >= Crew.WORTH and _state.workers:
         _load_ahead(config)
     crew: Crew | None = None
@@ -231,7 +237,8 @@ def on_env(env: Any, config: Any, files: Any, **_: Any) -> Any:
                 cache.navigation = navigation(arguments[2])
                 keys.update({name: cache.page_key(page) for name, page in pages.items()})
                 found.update(cache.built_ones(keys, {name: Path(p.file.abs_dest_path) for name, p in pages.items()}))
-            crew = Crew([name for name in pages if name not in found], work, _state.workers)
+            left = {name: len(page.content or "") for name, page in pages.items() if name not in found}
+            crew = Crew(_longest_first(left), work, _state.workers)
         name = page.file.src_uri
         made = found.get(name) or crew.get(name) or work(name)
         entries.extend(made["entries"])
@@ -253,5 +260,8 @@ def on_post_build(**_: Any) -> None:
         _state.keeper.sweep()
     if _state.templates is not None:
         _state.templates.close()
-    _state.cache.close()
+    if _state.workers and _state.cache.folder is not None:
+        run.meanwhile(_state.cache.close)
+    else:
+        _state.cache.close()
     gc.enable()
