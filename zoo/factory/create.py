@@ -85,7 +85,20 @@ def create_method(method: Method, args: tuple[Any, ...], kwargs: dict[str, Any])
         if (layout := kwargs.pop("layout", None)) is not None:
             return _norm_in_layout(method, layout, args, kwargs)
         _check_groups(method, args, kwargs)
-    return call(method.id, load_target(target), args, method.defaults, kwargs)
+    made = call(method.id, load_target(target), args, method.defaults, kwargs)
+    if method.kind == "optimizer":
+        _check_real(method, made)
+    return made
+
+
+def _check_real(method: Method, optimizer: Any) -> None:
+    """No paper here defines a step for complex numbers, and squares without conjugate are silently wrong."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if p.is_complex():
+                raise TypeError(
+                    f"{method.id} takes real parameters, received {p.dtype}; torch.view_as_real gives pairs"
+                )
 
 
 def _norm_in_layout(method: Method, layout: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> nn.Module:

@@ -100,17 +100,16 @@ class _Grassmann(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                if p.grad.is_sparse:
-                    raise RuntimeError(f"{type(self).__name__} does not take sparse gradients")
-                if not group["grassmann"]:
-                    self._euclidean(p, group)
-                    continue
-                if p.dim() < 2:
-                    raise ValueError(f"a manifold weight has shape (out, ...), received {tuple(p.shape)}")
+        moving = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        for p, group in moving:  # all are looked at before any is moved
+            if p.grad.is_sparse:  # type: ignore[union-attr]
+                raise RuntimeError(f"{type(self).__name__} does not take sparse gradients")
+            if group["grassmann"] and p.dim() < 2:
+                raise ValueError(f"a manifold weight has shape (out, ...), received {tuple(p.shape)}")
+        for p, group in moving:
+            if not group["grassmann"]:
+                self._euclidean(p, group)
+            else:
                 # Rounding drifts off the sphere, and a caller may hand in weights that never were on it.
                 y = p.flatten(1)
                 y = y / y.norm(dim=1, keepdim=True).clamp_min(TINY)

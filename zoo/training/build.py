@@ -125,8 +125,11 @@ def make_schedule(loaded: Loaded, optimizer: torch.optim.Optimizer, steps: int) 
         if method is not None:
             takes = inspect.signature(load_target(method.target)).parameters
             merged = {**{k: v for k, v in method.defaults.items() if k in takes}, **given}
-            if "T_0" in merged:  # integer steps, so that restarts fall on the same batch everywhere
-                merged["T_0"] = round(float(merged["T_0"]) * steps)
+            for length in {
+                "T_0",
+                "warm_up",
+            } & merged.keys():  # integer steps: restarts fall on the same batch everywhere
+                merged[length] = round(float(merged[length]) * steps)
             return zoo.create(method.id, optimizer, **merged)
         if name == "one_cycle":
             peak = given.pop("max_lr", optimizer.param_groups[0]["lr"])
