@@ -66,11 +66,18 @@ OWN: dict[str, tuple[dict[str, Any], Callable[[int], Callable[[Tensor], Tensor]]
 BORROWED = ("group_norm", "layer_norm", "layer_norm_all", "layer_norm_simple", "instance_norm")
 #: Targets that some miss, and why: (end of the row's name) -> reason.
 WHY = {
-    "batch_channel_norm, channels_last": "two norms in one: some 60 operations on (N, C) numbers beside the data",
-    "streaming_norm, channels_last": "the bookkeeping of statistics and gradients is some 40 operations on (C,) numbers",
+    "batch_channel_norm, channels_last": "per-sample sums have no kernel in this order: 11 passes over the data against "
+    "batch norm's 5 (moments 4, affine 1, sums 3, gradient 3), and some 40 operations on (N, C) numbers",
+    "four_things_bn, channels_last": "ghost batches have no view in this order: 11 passes over the data against batch "
+    "norm's 5",
+    "batch_channel_norm, bfloat16": "7 passes over the data against batch norm's 5 (batch norm's gradient, then the share "
+    "of the moments, one pass to make it and one to add it), and some 40 operations on (N, C) numbers",
+    "moving_average_bn, bfloat16": "7 passes over the data against batch norm's 5: the moving statistic is known only "
+    "after the sums, so its share is made and added in passes of their own",
+    "streaming_norm, bfloat16": "7 passes over the data against batch norm's 5, and some 30 operations on (C,) numbers",
+    "ada_norm, bfloat16": "damping by a constant needs the normalised input twice: 4 more passes beside the batch norm of "
+    "each sample's map, each of which converts to float32 and back",
     ", channels_last": "batch norm's kernel for this order is twice as fast as for the other",
-    ", bfloat16": "no bfloat16 kernel of its own: the data is copied to float32, batch norm converts in registers",
-    "ada_norm, peak memory": "output, normalised input, its gradient and one product at once: four activations",
 }
 
 

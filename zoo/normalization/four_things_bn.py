@@ -96,7 +96,8 @@ class _GhostGroupNorm(Function):
             if found is not None:
                 return *found, None, None, None
         each = len(x) // len(mean)  # samples that share moments
-        mean, var = mean.repeat(each, 1), var.repeat(each, 1)
+        if each > 1:
+            mean, var = mean.repeat(each, 1), var.repeat(each, 1)
         positions, shape = x[0, 0].numel(), (size, len(x) // size, groups, -1)
         means, gain = mean.view(shape), weight.view(groups, -1)
         centre = _pooled(means)
