@@ -256,12 +256,13 @@ def bench(
 
 def docs_build(
     strict: Annotated[bool, typer.Option(help="Warnings are errors.")] = False,
-    offline: Annotated[bool, typer.Option(help="Also build the zip that opens from a file.")] = False,
+    offline: Annotated[bool, typer.Option(help="Build the copy that opens from a file, and its zip.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Use nothing that an earlier build left.")] = False,
 ) -> None:
     """Generate pages from registry, catalog, lock and evidence, then build the site."""
     from zoo.site.build import build
 
-    code = build(strict=strict, offline=offline)
+    code = build(strict=strict, offline=offline, fresh=fresh)
     if code:
         raise typer.Exit(code)
 

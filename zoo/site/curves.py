@@ -379,10 +379,9 @@ def main() -> int:
     torch.set_num_threads(1)
     root = checkout_root()
     assert root is not None, "curves are made in a checkout"
-    folder, reg = root / "docs" / "data", registry()
-    path = folder / "curves.json"
+    reg, folder = registry(), root / "docs" / "data"
+    path, stale = folder / "curves.json", False
     old = json.loads(path.read_text()) if path.is_file() else {}
-    stale = False
     for file, data in ((path, curves(reg, old, not options.all)), (folder / "signatures.json", signatures(reg))):
         text = json.dumps(data, separators=(",", ":")).replace('},"', '},\n"') + "\n"
         if not file.is_file() or file.read_text() != text:
