@@ -91,16 +91,26 @@ class BatchNormRNN(nn.Module):
         else:
             dims = (1,) if self.statistics == "frame" else (0, 1)
             if mask is None:
-                n = a.new_ones(*a.shape[:2], 1).sum(dims, keepdim=True)
-                mean = a.mean(dims, keepdim=True)
-                var = (a - mean).square().mean(dims, keepdim=True)
-            else:
-                n = mask.sum(dims, keepdim=True)
-                mean = (a * mask).sum(dims, keepdim=True) / n.clamp_min(1)
-                var = ((a - mean).square() * mask).sum(dims, keepdim=True) / n.clamp_min(1)
+                return self._normalise_all(a)
+            n = mask.sum(dims, keepdim=True)
+            mean = (a * mask).sum(dims, keepdim=True) / n.clamp_min(1)
+            var = ((a - mean).square() * mask).sum(dims, keepdim=True) / n.clamp_min(1)
             if not recomputing():
                 self._track(mean.detach(), var.detach(), n)
         return (a - mean) * ((var + self.eps).rsqrt() * self.weight) + self.bias
+
+    def _normalise_all(self, a: Tensor) -> Tensor:
+        """The same in training without padding: torch's batch norm, of ``T * K`` features with ``frame``."""
+        steps = len(a) if self.statistics == "frame" else 1
+        data = a.transpose(0, 1).flatten(1) if self.statistics == "frame" else a.flatten(0, 1)
+        weight, bias = (p.to(a.dtype).repeat(steps) for p in (self.weight, self.bias))
+        mean, var = a.new_zeros(2, data.shape[1]).unbind()  # with momentum 1 they receive those of the batch
+        y = torch.batch_norm(data, weight, bias, mean, var, True, 1.0, self.eps, torch.backends.cudnn.enabled)
+        if not recomputing():
+            n = a.new_full((steps, 1, 1), len(data))
+            shape = (steps, 1, a.shape[2])
+            self._track(mean.view(shape), var.view(shape) * ((n - 1) / n), n)
+        return y.unflatten(1, (steps, -1)).transpose(0, 1) if self.statistics == "frame" else y.view_as(a)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, n: Tensor) -> None:
