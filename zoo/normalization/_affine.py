@@ -15,7 +15,7 @@ from torch.autograd import Function
 
 from zoo.normalization import _kernels
 from zoo.normalization._function import call
-from zoo.normalization._statistics import wide
+from zoo.numerics import wide
 
 
 def spread(v: Tensor, x: Tensor) -> Tensor:

@@ -9,15 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.numerics import without_autocast
+from zoo.numerics import wide, without_autocast
 
 #: What nn.Conv2d knows.
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
-
-
-def widen(x: Tensor) -> Tensor:
-    """At least float32, so that statistics are not taken in half precision."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
@@ -50,7 +45,7 @@ def box_sum(maps: Tensor, layer: nn.Conv2d, padding: str | tuple[int, ...]) -> T
 def patch_square_sum(layer: nn.Conv2d, x: Tensor, padding: str | tuple[int, ...]) -> Tensor:
     """Squared norm of every patch: ``(N, C, H, W) -> (N, groups, Ho, Wo)``, in at least float32."""
     with full_precision(x):
-        squares = widen(x).square().unflatten(1, (layer.groups, -1)).sum(2)
+        squares = wide(x).square().unflatten(1, (layer.groups, -1)).sum(2)
         return box_sum(squares, layer, padding)
 
 
@@ -63,7 +58,7 @@ def patch_variance(layer: nn.Conv2d, x: Tensor, padding: str | tuple[int, ...]) 
     """
     with full_precision(x):
         size = layer.kernel_size[0] * layer.kernel_size[1]
-        values = widen(x).unflatten(1, (layer.groups, -1))
+        values = wide(x).unflatten(1, (layer.groups, -1))
         mean = values.mean(2)
         var = (values - mean.unsqueeze(2)).square().mean(2)
         # The result does not depend on the shift, so its gradient is zero and it can be detached.

@@ -6,11 +6,7 @@ import torch
 from torch import Tensor
 
 from zoo.normalization import _kernels
-
-
-def wide(x: Tensor) -> Tensor:
-    """``x`` in float32 at least."""
-    return x.float() if x.dtype in _kernels.HALF else x
+from zoo.numerics import wide
 
 
 def reduced(x: Tensor) -> tuple[int, ...]:

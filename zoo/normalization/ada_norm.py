@@ -10,8 +10,8 @@ from torch.autograd import Function
 
 from zoo.normalization import _kernels
 from zoo.normalization._function import call, traced
-from zoo.normalization._statistics import wide
 from zoo.normalization.positional_norm import standardise_last
+from zoo.numerics import wide
 
 
 class _AdaNorm(Function):

@@ -12,13 +12,13 @@ from zoo.normalization._patches import (
     patch_square_sum,
     patch_variance,
     per_filter,
-    widen,
 )
+from zoo.numerics import wide
 
 
 def unit_filters(weight: Tensor, eps: float, centred: bool) -> Tensor:
     r"""Filters scaled to norm one, :math:`w / \sqrt{\|w\|^2 + \epsilon}`, after removing their mean if ``centred``."""
-    flat = widen(weight).flatten(1)
+    flat = wide(weight).flatten(1)
     if centred:
         flat = flat - flat.mean(1, keepdim=True)
     return (flat * (flat.square().sum(1, keepdim=True) + eps).rsqrt()).view_as(weight)
@@ -56,12 +56,12 @@ class CosineLinear(nn.Linear):
             raise ValueError(f"cosine_norm takes (*, {self.in_features}), received {tuple(x.shape)}")
         if not x.is_floating_point():
             raise TypeError(f"cosine_norm takes floating point input, received {x.dtype}")
-        wide = widen(x)
+        values = wide(x)
         if self.centred:
-            wide = wide - wide.mean(-1, keepdim=True)
-        inverse = (wide.square().sum(-1, keepdim=True) + self.eps).rsqrt()
+            values = values - values.mean(-1, keepdim=True)
+        inverse = (values.square().sum(-1, keepdim=True) + self.eps).rsqrt()
         # The input is scaled before the product: a half precision product of large vectors could overflow.
-        y = F.linear((wide * inverse).to(x.dtype), unit_filters(self.weight, self.eps, self.centred).to(x.dtype))
+        y = F.linear((values * inverse).to(x.dtype), unit_filters(self.weight, self.eps, self.centred).to(x.dtype))
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def extra_repr(self) -> str:

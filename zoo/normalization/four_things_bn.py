@@ -12,7 +12,8 @@ from torch.autograd import Function
 from zoo.normalization import _kernels
 from zoo.normalization._affine import affine, combine, sample_moments, sums
 from zoo.normalization._function import call
-from zoo.normalization._statistics import check_input, check_statistics, per_channel, recomputing, wide
+from zoo.normalization._statistics import check_input, check_statistics, per_channel, recomputing
+from zoo.numerics import wide
 
 
 def weighed_moments(

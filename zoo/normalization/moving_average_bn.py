@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from zoo.normalization._affine import add_affine, affine, scale_shift, scaled
 from zoo.normalization._function import call
-from zoo.normalization._statistics import check_batch, check_input, kept, recomputing, second_moment, wide
+from zoo.normalization._statistics import check_batch, check_input, kept, recomputing, second_moment
+from zoo.numerics import wide
 
 
 class _MovingNormalise(torch.autograd.Function):

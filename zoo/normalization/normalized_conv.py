@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.normalization._patches import PaddingMode, check_conv_input, pad_like, patch_variance, per_filter, widen
+from zoo.normalization._patches import PaddingMode, check_conv_input, pad_like, patch_variance, per_filter
+from zoo.numerics import wide
 
 
 class NormalizedConv2d(nn.Conv2d):
@@ -75,7 +76,7 @@ class NormalizedConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         check_conv_input(self, x, "normalized_conv")
         x, padding = pad_like(self, x)
-        weight = widen(self.weight)
+        weight = wide(self.weight)
         weight = weight - weight.mean((1, 2, 3), keepdim=True)
         if self.scale is not None:
             weight = weight * self.scale.view(-1, 1, 1, 1)

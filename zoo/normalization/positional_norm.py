@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from zoo.normalization import _kernels
 from zoo.normalization._function import call
-from zoo.normalization._statistics import wide as _wide
+from zoo.numerics import wide as _wide
 
 
 class _Standardise(torch.autograd.Function):

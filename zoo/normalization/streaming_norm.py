@@ -10,7 +10,8 @@ from torch.autograd import Function
 from torch.utils.hooks import RemovableHandle
 
 from zoo.normalization._affine import add_affine, affine, sample_moments, scale_shift, scaled
-from zoo.normalization._statistics import check_batch, kept, recomputing, wide
+from zoo.normalization._statistics import check_batch, kept, recomputing
+from zoo.numerics import wide
 
 #: Averages over updates and sums over passes, both ``(rows, C)``, passes ``(rows, 1)``, updates ``()``.
 _Store = tuple[Tensor, Tensor, Tensor, Tensor]
