@@ -1,6 +1,7 @@
 """One MemN2N for all twenty bAbI tasks together: ``python -m zoo.training.bundled.babi_joint``.
 
-The authors' configuration for joint training: d 50, 60 epochs, the rate halved every 15, 30 linear epochs before. Writes ``docs/data/babi_joint.json`` after every restart; a run that starts again does the missing seeds only, and
+The authors' configuration for joint training: d 50, 60 epochs, the rate halved every 15, 30 linear epochs before. Writes
+``docs/data/babi_joint.json`` after every restart; a run that starts again does the missing seeds only, and
 one with other settings is refused. With the data of :mod:`zoo.training.bundled.babi_table`, so its columns compare.
 """
 
