@@ -50,10 +50,21 @@ def rows(x: Tensor, samples: int = 1) -> Tensor | None:
 
 
 def unrows(v: Tensor, x: Tensor) -> Tensor:
-    """What came out for a view of :func:`rows`, in the shape and memory order of ``x``."""
+    """What came out for a view of :func:`rows`, in the shape and memory order of ``x``: for gradients, which nobody changes.
+
+    A view must not leave an autograd function as its output: an activation in place behind the norm would be refused.
+    """
     if x.is_contiguous():
         return v.view(x.shape)
     return v.permute(0, 2, 3, 1).reshape(x.movedim(1, -1).shape).movedim(-1, 1)
+
+
+def _empty(x: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """Room for an output like ``x``, and its view as :func:`rows`."""
+    y = torch.empty_like(x)
+    v = rows(y, samples)
+    assert v is not None
+    return y, v
 
 
 def _like(dy: Tensor, x: Tensor) -> Tensor:
@@ -88,9 +99,12 @@ def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor | None:
     """``x * scale + shift``, both ``(samples, C)``, rounded once: evaluation with mean 0 and variance 1. None: no kernel."""
     if not fits(x) or not _wide_enough(x, scale, shift) or (v := rows(x, len(scale))) is None:
         return None
+    y, out = _empty(x, len(scale))
     scale, shift = scale.flatten(), shift.flatten()
     mean, var = _standard(len(scale), scale.dtype)
-    return unrows(torch.native_batch_norm(v, scale, shift, mean, var, False, 0.0, _NO_EPS)[0], x)
+    unused = scale.new_empty(0), scale.new_empty(0)
+    torch.native_batch_norm(v, scale, shift, mean, var, False, 0.0, _NO_EPS, out=(out, *unused))
+    return y
 
 
 def affine_backward(dy: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -119,9 +133,11 @@ def batch_norm(
     mean, var = torch.zeros((2, v.shape[1]), dtype=wide_dtype(x)).unbind()
     weight, bias = (p.to(mean.dtype).repeat(samples) for p in (weight, bias))
     # With momentum 1 the running values are this batch's, the variance unbiased.
-    y = torch.native_batch_norm(v, weight, bias, mean, var, True, 1.0, eps)[0]
+    y, out = _empty(x, samples)
+    saved = torch.empty_like(mean), torch.empty_like(mean)
+    torch.native_batch_norm(v, weight, bias, mean, var, True, 1.0, eps, out=(out, *saved))
     count = v.numel() / len(mean)
-    return unrows(y, x), mean.view(samples, -1), var.mul_((count - 1) / count).view(samples, -1)
+    return y, mean.view(samples, -1), var.mul_((count - 1) / count).view(samples, -1)
 
 
 def batch_norm_backward(
