@@ -101,25 +101,26 @@ def funnel_backward(
     window, padding = weight.to(x.dtype), _padding(weight)
     g1, b1 = gain.to(wide), shift.to(wide)
     inverse = torch.rsqrt(var + eps)
-    h_all = torch.empty_like(x, dtype=wide)
+    scale = g1 * inverse
+    centred = torch.empty_like(x, dtype=wide)
     grad_x = torch.empty_like(x)  # holds the funnel's share of the gradient until the sums are known
     grad_gain, grad_shift = torch.zeros_like(mean), torch.zeros_like(mean)
     with without_autocast(x.device.type):
         for part in _parts(x):
             z = F.conv2d(x[part], window, None, 1, padding, 1, channels)
-            h = torch.sub(z, _column(mean), out=h_all[part]).mul_(_column(inverse))
-            t = (h * _column(g1)).add_(_column(b1)).to(x.dtype)  # addcmul broadcasts at half this speed
+            c = torch.sub(z, _column(mean), out=centred[part])
+            t = (c * _column(scale)).add_(_column(b1)).to(x.dtype)  # addcmul broadcasts at half this speed
             choice = t.sub_(x[part]).sign_().add_(1).mul_(0.5)
             share = torch.mul(choice, grad[part], out=grad_x[part])
             grad_shift += share.sum((0, 2, 3), dtype=wide)
-            grad_gain += (share * h).sum((0, 2, 3))
+            grad_gain += (share * c).sum((0, 2, 3))
         n = x.numel() // channels
-        scale = g1 * inverse
-        slope, level = _column(-grad_gain / n * scale), _column(-grad_shift / n * scale)
+        grad_gain *= inverse
+        slope, level = _column(-grad_gain / n * scale * inverse), _column(-grad_shift / n * scale)
         grad_weight = torch.zeros_like(weight, dtype=wide)
         for part in _parts(x):
-            # In place on h, which nobody reads again.
-            back = h_all[part].mul_(slope).add_(level).add_(grad_x[part] * _column(scale)).to(x.dtype)
+            # In place on the centred response, which nobody reads again.
+            back = centred[part].mul_(slope).add_(level).add_(grad_x[part] * _column(scale)).to(x.dtype)
             through, own, _ = torch.ops.aten.convolution_backward(
                 back, x[part], window, None, [1, 1], padding, [1, 1], False, [0, 0], channels, [True, True, False]
             )
