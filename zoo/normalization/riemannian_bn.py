@@ -80,6 +80,7 @@ class _Grassmann(Optimizer):
     """Groups with ``grassmann=True`` move on the manifold, the others by SGD with Nesterov momentum."""
 
     def _move(self, y: Tensor, h: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+        """Where the filters ``y`` go along the tangent gradient ``h``: what SGD-G and Adam-G differ in."""
         raise NotImplementedError
 
     def _euclidean(self, p: Tensor, group: dict[str, Any]) -> None:
