@@ -14,6 +14,7 @@ from zoo.registry.lookup import registry
 from zoo.site import curves, svg
 from zoo.site.context import Site
 from zoo.site.pages import pages
+from zoo.site.sources import meaning
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = json.loads((ROOT / "docs" / "data" / "curves.json").read_text())["methods"]
@@ -105,3 +106,16 @@ def test_plot_marks_where_the_data_are() -> None:
 def test_ticks_are_round() -> None:
     assert svg._ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert svg._ticks(3, 3) == [3]
+
+
+def test_only_a_change_of_the_computation_makes_a_figure_stale(tmp_path: Path) -> None:
+    file = tmp_path / "m.py"
+
+    def of(text: str) -> str:
+        file.write_text(text)
+        return meaning(file)
+
+    base = of('"""Doc."""\n\n\ndef f(x):\n    """Say."""\n    return x + 1\n')
+    assert of('"""Other."""\n\n\ndef f(x):\n    # why\n    """Say more."""\n    return (x + 1)\n') == base
+    assert of('"""Doc."""\n\n\ndef f(x):\n    """Say."""\n    return x + 2\n') != base
+    assert of('"""Doc."""\n\n\ndef f(x):\n    """Say."""\n    y = "text"\n    return x + 1\n') != base

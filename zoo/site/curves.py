@@ -8,7 +8,6 @@ only what changed is computed again and a test sees what is out of date.
 from __future__ import annotations
 
 import argparse
-import ast
 import copy
 import hashlib
 import inspect
@@ -26,6 +25,7 @@ from zoo.registry.files import PACKAGE, checkout_root, write_atomic
 from zoo.registry.lookup import Registry, registry
 from zoo.registry.schema import Method
 from zoo.site import drawings
+from zoo.site.sources import meaning
 
 FORMAT = 6  # raise when this file draws something else
 Figure = dict[str, Any]
@@ -45,8 +45,7 @@ class Undrawable(Exception):
 def key_of(method: Method) -> str:
     """Hash over what a figure depends on: the implementation's own source file, or the name of a library's class."""
     if method.backing == "zoo":
-        source = (PACKAGE.parent / (method.target.partition(":")[0].replace(".", "/") + ".py")).read_bytes()
-        source = ast.dump(ast.parse(source)).encode()  # comments and layout do not change a figure
+        source = meaning(PACKAGE.parent / (method.target.partition(":")[0].replace(".", "/") + ".py")).encode()
     else:
         source = method.target.encode()
     settings = json.dumps([FORMAT, method.kind, method.defaults, ARGUMENTS.get(method.id)], sort_keys=True)

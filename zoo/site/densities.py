@@ -5,7 +5,6 @@ A chain of each flow is fitted to the four test energies by the free energy, as 
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from typing import Any
@@ -17,6 +16,7 @@ from zoo.generative._flows import ENERGIES, FlowChain, free_energy, wall
 from zoo.generative.planar_flow import PlanarFlow
 from zoo.generative.radial_flow import RadialFlow
 from zoo.registry.files import PACKAGE, checkout_root, write_atomic
+from zoo.site.sources import meaning
 
 FLOWS: dict[str, type[nn.Module]] = {"planar_flow": PlanarFlow, "radial_flow": RadialFlow}
 LENGTH, STEPS, BATCH, SEED = 12, 1500, 256, 0
@@ -26,7 +26,7 @@ POINTS, BOUND, SAMPLES = 40, 4.0, 400_000
 def key_of(name: str) -> str:
     """Hash over the sources of the flow and of the energies and over the settings."""
     sources = [PACKAGE / "generative" / f"{module}.py" for module in (name, "_flows")]
-    trees = [ast.dump(ast.parse(path.read_bytes())) for path in sources]
+    trees = [meaning(path) for path in sources]
     return hashlib.sha256(json.dumps([trees, LENGTH, STEPS, BATCH, SEED, POINTS, SAMPLES]).encode()).hexdigest()[:16]
 
 
