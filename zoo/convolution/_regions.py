@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# Values of patches that are worked on at once: many small images together, a large one alone.
+_AT_ONCE = 2**19
 
 
 def dense(
@@ -28,23 +31,61 @@ def dense(
     return torch.einsum("nmhw,nmohw->nohw", choice, y.view(n, m, o, *y.shape[2:]))
 
 
-def _columns(x: Tensor, filters: Tensor, stride: list[int], padding: list[int], dilation: list[int]) -> Tensor:
-    """Patches of one image as columns ``(C kh kw, L)``; the image itself for a 1 x 1 kernel."""
-    kernel = list(filters.shape[-2:])
-    if kernel == [1, 1] and stride == [1, 1] and padding == [0, 0]:
-        return x.flatten(1)
-    return F.unfold(x[None], tuple(kernel), tuple(dilation), tuple(padding), tuple(stride))[0]
+class _Sorted(NamedTuple):
+    """A few images with their P = n H' W' positions ordered by image, then by region. K = kh kw C."""
+
+    patches: Tensor  # (P, K)
+    weights: Tensor  # (n m, O, K)
+    counts: list[int]  # positions of each of the n m regions
+    order: Tensor  # (P,) position at each place of the order
+    back: Tensor  # (P,) place of each position
+    rows: Tensor  # (P kh kw,) row of the padded image that each part of a patch is
+    padded: list[int]  # n, H + 2 ph, W + 2 pw, C
 
 
-def _sorted(choice: Tensor, regions: int) -> tuple[Tensor, Tensor, list[tuple[int, slice]]]:
-    """Positions ordered by region, the way back, and where each region that occurs stands in that order."""
-    flat = choice.flatten()
-    ends = torch.bincount(flat, minlength=regions).cumsum(0).tolist()
-    spans = zip([0, *ends], ends, strict=False)
-    order = flat.argsort()
+def _rows(t: Tensor) -> Tensor:
+    """``(n, C, H, W)`` as one row of C values a position."""
+    return t.movedim(1, -1).reshape(-1, t.shape[1])
+
+
+def _maps(rows: Tensor, like: Tensor) -> Tensor:
+    """The way back from :func:`_rows`, as a view."""
+    return rows.view(like.shape[0], *like.shape[2:], -1).movedim(-1, 1)
+
+
+def _sorted(
+    x: Tensor, filters: Tensor, choice: Tensor, stride: list[int], padding: list[int], dilation: list[int]
+) -> _Sorted:
+    n, m = filters.shape[:2]
+    (kh, kw), (h, w), (ph, pw) = filters.shape[-2:], choice.shape[1:], padding
+
+    def count(size: int, step: int) -> Tensor:
+        return torch.arange(0, size * step, step, device=x.device)
+
+    region = (choice.flatten(1) + count(n, m)[:, None]).flatten()
+    order = region.argsort()
     # Reading by index is several times as fast as writing by index.
-    back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-    return order, back, [(t, slice(a, b)) for t, (a, b) in enumerate(spans) if b > a]
+    back = torch.empty_like(order).scatter_(0, order, count(len(order), 1))
+    image = F.pad(x.movedim(1, -1), (0, 0, pw, pw, ph, ph))
+    height, width = image.shape[1:3]
+    corner = count(n, height * width)[:, None, None] + count(h, stride[0] * width)[:, None] + count(w, stride[1])
+    tap = count(kh, dilation[0] * width)[:, None] + count(kw, dilation[1])
+    index = (corner.flatten()[order][:, None] + tap.flatten()).flatten()
+    return _Sorted(
+        image.reshape(n * height * width, -1).index_select(0, index).view(len(order), -1),
+        filters.flatten(0, 1).movedim(2, -1).flatten(2),
+        region.bincount(minlength=n * m).tolist(),
+        order,
+        back,
+        index,
+        list(image.shape),
+    )
+
+
+def _parts(x: Tensor, filters: Tensor, choice: Tensor) -> Iterator[slice]:
+    """Images in groups whose patches fit the cache."""
+    step = max(1, _AT_ONCE // max(1, choice[0].numel() * filters[0, 0, 0].numel()))
+    yield from (slice(i, i + step) for i in range(0, len(x), step))
 
 
 @torch.library.custom_op("zoo::region_product", mutates_args=())
@@ -64,16 +105,13 @@ def region_product(
         soft: ``(N, m, H', W')``; has no part in the value, and in the gradient stands for the choice.
         choice: region of each position, ``(N, H', W')``, integers.
     """
-    n, m, o = filters.shape[:3]
-    y = x.new_empty(n, o, *choice.shape[1:])
-    for i in range(n):
-        order, back, spans = _sorted(choice[i], m)
-        columns = _columns(x[i], filters, stride, padding, dilation).index_select(1, order)
-        weights = filters[i].flatten(2)
-        out = x.new_empty(o, columns.shape[1])
-        for t, span in spans:
-            out[:, span] = weights[t] @ columns[:, span]
-        y[i] = out.index_select(1, back).view(y.shape[1:])
+    y = x.new_empty(len(x), filters.shape[2], *choice.shape[1:])
+    for part in _parts(x, filters, choice):
+        s = _sorted(x[part], filters[part], choice[part], stride, padding, dilation)
+        out = x.new_empty(len(s.order), y.shape[1])
+        for w, patches, o in zip(s.weights, s.patches.split(s.counts), out.split(s.counts), strict=True):
+            torch.mm(patches, w.mT, out=o)
+        y[part] = _maps(out.index_select(0, s.back), y[part])
     return y
 
 
@@ -97,34 +135,38 @@ def region_product_backward(
 
     The first two have the work of one convolution each, the third that of m.
     """
-    n, m = filters.shape[:2]
-    grad_x, grad_filters = torch.empty_like(x), torch.zeros_like(filters)
+    n, m, o = filters.shape[:3]
+    (ph, pw), (h, w) = padding, x.shape[2:]
+    grad_x, grad_filters = torch.empty_like(x), torch.empty_like(filters)
     grad_soft = x.new_zeros(n, m, *choice.shape[1:])
-    kernel = list(filters.shape[-2:])
-    for i, g in enumerate(_maps(grad)):
-        order, back, spans = _sorted(choice[i], m)
-        columns = _columns(x[i], filters, stride, padding, dilation)
-        weights = filters[i].flatten(2)
-        sorted_columns, sorted_g = columns.index_select(1, order), g.index_select(1, order)
-        for t, span in spans:
-            grad_filters[i, t] = (sorted_g[:, span] @ sorted_columns[:, span].mT).view(filters.shape[2:])
-            sorted_columns[:, span] = weights[t].mT @ sorted_g[:, span]  # this region's patches are read
-        patches = sorted_columns.index_select(1, back)
-        if kernel == [1, 1] and patches.shape[1] == x[i, 0].numel():
-            grad_x[i] = patches.view(x.shape[1:])
-        else:
-            grad_x[i] = F.fold(
-                patches[None], tuple(x.shape[2:]), tuple(kernel), tuple(dilation), tuple(padding), tuple(stride)
-            )[0]
+    for part in _parts(x, filters, choice):
+        s = _sorted(x[part], filters[part], choice[part], stride, padding, dilation)
+        g = _rows(grad[part]).index_select(0, s.order)
         if guide:
-            for t in range(m):  # one region's response at a time: it stays in cache
-                grad_soft[i, t] = (weights[t] @ columns).mul_(g).sum(0).view(choice.shape[1:])
+            grad_soft[part] = _maps(_responses(s, g, m).index_select(0, s.back), grad_soft[part])
+        to_weights = torch.empty_like(s.weights)
+        pieces = zip(s.weights, to_weights, s.patches.split(s.counts), g.split(s.counts), strict=True)
+        for weight, to_weight, patches, out in pieces:
+            torch.mm(out.mT, patches, out=to_weight)
+            torch.mm(out, weight, out=patches)  # this region's patches are read
+        c = x.shape[1]
+        image = x.new_zeros(s.padded).view(-1, c)
+        image.scatter_add_(0, s.rows[:, None].expand(-1, c), s.patches.view(-1, c))
+        grad_x[part] = image.view(s.padded).movedim(-1, 1)[:, :, ph : ph + h, pw : pw + w]
+        shape = (*filters.shape[3:][1:], c)
+        grad_filters[part] = to_weights.view(-1, m, o, *shape).movedim(-1, 3)
     return grad_x, grad_filters, grad_soft
 
 
-def _maps(grad: Tensor) -> Iterator[Tensor]:
-    """Each sample's gradient as ``(O, L)``."""
-    yield from (g.flatten(1) for g in grad)
+def _responses(s: _Sorted, g: Tensor, m: int) -> Tensor:
+    """Every region's response at each position of the order against the gradient there, ``(P, m)``."""
+    found = []
+    n, o = len(s.weights) // m, g.shape[1]
+    block = max(1, _AT_ONCE // (m * o))
+    for weights, patches, outs in zip(s.weights.view(n, m * o, -1), s.patches.chunk(n), g.chunk(n), strict=True):
+        for p, out in zip(patches.split(block), outs.split(block), strict=True):
+            found.append((p @ weights.mT).view(-1, m, o).mul_(out[:, None]).sum(2))
+    return torch.cat(found)
 
 
 @region_product_backward.register_fake
