@@ -135,16 +135,16 @@ def region_product_backward(
 
     The first two have the work of one convolution each, the third that of m.
     """
-    n, m, o = filters.shape[:3]
+    n, m = filters.shape[:2]
     (ph, pw), (h, w) = padding, x.shape[2:]
-    grad_x, grad_filters = torch.empty_like(x), torch.empty_like(filters)
+    grad_x, grad_filters = torch.empty_like(x), _in_patch_order(filters)
     grad_soft = x.new_zeros(n, m, *choice.shape[1:])
     for part in _parts(x, filters, choice):
         s = _sorted(x[part], filters[part], choice[part], stride, padding, dilation)
         g = _rows(grad[part]).index_select(0, s.order)
         if guide:
             grad_soft[part] = _maps(_responses(s, g, m).index_select(0, s.back), grad_soft[part])
-        to_weights = torch.empty_like(s.weights)
+        to_weights = grad_filters[part].view(s.weights.shape)
         pieces = zip(s.weights, to_weights, s.patches.split(s.counts), g.split(s.counts), strict=True)
         for weight, to_weight, patches, out in pieces:
             torch.mm(out.mT, patches, out=to_weight)
@@ -153,9 +153,12 @@ def region_product_backward(
         image = x.new_zeros(s.padded).view(-1, c)
         image.scatter_add_(0, s.rows[:, None].expand(-1, c), s.patches.view(-1, c))
         grad_x[part] = image.view(s.padded).movedim(-1, 1)[:, :, ph : ph + h, pw : pw + w]
-        shape = (*filters.shape[3:][1:], c)
-        grad_filters[part] = to_weights.view(-1, m, o, *shape).movedim(-1, 3)
-    return grad_x, grad_filters, grad_soft
+    return grad_x, grad_filters.movedim(-1, 3), grad_soft
+
+
+def _in_patch_order(filters: Tensor) -> Tensor:
+    """Memory for gradients of the filters, ``(N, m, O, kh, kw, C)``."""
+    return torch.empty_like(filters.movedim(3, -1), memory_format=torch.contiguous_format)
 
 
 def _responses(s: _Sorted, g: Tensor, m: int) -> Tensor:
@@ -172,7 +175,7 @@ def _responses(s: _Sorted, g: Tensor, m: int) -> Tensor:
 @region_product_backward.register_fake
 def _(grad: Tensor, x: Tensor, filters: Tensor, choice: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     soft = x.new_empty(x.shape[0], filters.shape[1], *choice.shape[1:])
-    return torch.empty_like(x), torch.empty_like(filters), soft
+    return torch.empty_like(x), _in_patch_order(filters).movedim(-1, 3), soft
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -104,12 +104,16 @@ class DynamicRegionConv2d(nn.Module):
 
     def filters(self, x: Tensor) -> Tensor:
         """Generated filters ``(N, m, O, C / groups, kh, kw)``."""
+        return self._generated(x).contiguous()
+
+    def _generated(self, x: Tensor) -> Tensor:
+        """The filters as the generator leaves them in memory."""
         n, m = x.shape[0], self.num_regions
         o, cg, kh, kw = self.filter_shape
         if self.generator == "paper":
             pooled = F.adaptive_avg_pool2d(x, (kh, kw))
             cells = torch.sigmoid(self.squeeze(pooled)).view(n, m, m, -1).permute(1, 2, 0, 3).flatten(2)
-            return _expanded(cells, self.expand, n).view(n, m, o, cg, kh, kw)
+            return _expanded(cells, self.expand, n).unflatten(3, (kh, kw)).unflatten(2, (o, cg))
         weights = 2 * torch.sigmoid(self.route(x.mean((2, 3)))) / self.num_experts
         return torch.einsum("nme,meocij->nmocij", weights.view(n, m, -1), self.experts)
 
@@ -118,7 +122,7 @@ class DynamicRegionConv2d(nn.Module):
             raise ValueError(
                 f"dynamic_region_conv was made for (N, {self.in_channels}, H, W), received {tuple(x.shape)}"
             )
-        filters, soft = self.filters(x), self.guide(x).softmax(1)
+        filters, soft = self._generated(x), self.guide(x).softmax(1)
         if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, filters, soft = x.to(dtype), filters.to(dtype), soft.to(dtype)
@@ -126,17 +130,19 @@ class DynamicRegionConv2d(nn.Module):
         # Groups become samples: every product below is of one group, and one guide serves all groups of an image.
         g = self.groups
         flat = x.reshape(-1, x.shape[1] // g, *x.shape[2:])
-        filters = filters.unflatten(2, (g, -1)).transpose(1, 2).flatten(0, 1)
+        filters = filters.unflatten(2, (g, -1)).transpose(1, 2)
         if g > 1:
             soft, choice = soft.repeat_interleave(g, 0), choice.repeat_interleave(g, 0)
         guide = self.guide
         geometry = [[int(v) for v in pair] for pair in (guide.stride, guide.padding, guide.dilation)]
         if x.device.type == "cpu" and (self.num_regions > 4 or guide.kernel_size == (1, 1)):
+            # In the order of a patch in memory, channels last: copied once, not once in each pass.
+            filters = filters.movedim(4, -1).flatten(0, 1).contiguous().movedim(-1, 3)
             y = region_product(flat, filters, soft, choice, *geometry)
         else:
             hard = F.one_hot(choice, self.num_regions).movedim(-1, 1).to(soft.dtype)
             # Value of the hard choice, gradient of the soft one.
-            y = dense(flat, filters, hard - soft.detach() + soft if torch.is_grad_enabled() else hard, *geometry)
+            y = dense(flat, filters.flatten(0, 1), hard - soft.detach() + soft if torch.is_grad_enabled() else hard, *geometry)
         y = y.reshape(x.shape[0], -1, *y.shape[2:])
         return y if self.bias is None else y + self.bias.view(-1, 1, 1)
 
@@ -155,4 +161,4 @@ def _expanded(cells: Tensor, expand: nn.Conv2d, n: int) -> Tensor:
     if cells.shape[2] == n:  # the product that leaves each image's filters in one piece
         return torch.baddbmm(bias[:, None], cells.mT, weight.mT).transpose(0, 1)[..., None]
     filters = torch.baddbmm(bias[:, :, None], weight, cells)
-    return filters.unflatten(2, (n, -1)).permute(2, 0, 1, 3).contiguous()
+    return filters.unflatten(2, (n, -1)).permute(2, 0, 1, 3)
