@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.noisy_labels import layerwise
 from zoo.noisy_labels.base import Algorithm
-from zoo.noisy_labels.functional import differentiable, gradient, parameters_of, same_randomness, slope
+from zoo.noisy_labels.functional import Params, alone, differentiable, gradient, parameters_of, same_randomness, slope
 from zoo.numerics import wide
 
 
@@ -33,6 +34,10 @@ class LearningToReweight(Algorithm):
     Args:
         model: ``(N, *) -> (N, K)``; any module that :func:`torch.func.functional_call` takes.
         num_samples: size of the training set, for :meth:`suspects`.
+        layerwise: take :math:`u_i` and the weighted gradient layer by layer from one pass
+            (:mod:`zoo.noisy_labels.layerwise`), two forward passes' work less. By default where the network allows it:
+            convolutions, linear layers, GroupNorm and LayerNorm only, no autocast, one process, and a measurement on the
+            first batch says so; ``output`` has then no gradient of its own to give. False: always by forward mode.
 
     ``forward(input, target, meta_batch, index=None)`` with ``meta_batch`` a clean, class-balanced ``(input, target)``.
     Returns the weights too. If no gradient agrees, all weights and the loss are 0.
@@ -43,6 +48,11 @@ class LearningToReweight(Algorithm):
 
     needs: ClassVar[frozenset[str]] = frozenset({"meta_batch"})
 
+    def __init__(self, model: nn.Module, num_samples: int | None = None, layerwise: bool = True) -> None:
+        super().__init__(model, num_samples)
+        self.layerwise = layerwise
+        self._suits: dict[tuple[Any, ...], bool] = {}
+
     def forward(
         self,
         input: Tensor,
@@ -51,12 +61,34 @@ class LearningToReweight(Algorithm):
         index: Tensor | None = None,
         **extra: Any,
     ) -> dict[str, Tensor]:
-        with same_randomness(input.device):
-            u = agreement(self.trainable_module, input, target, self.extra("meta_batch", meta_batch))
-        weights = u.clamp_min(0)
-        total = weights.sum()
-        weights = weights / torch.where(total > 0, total, torch.ones_like(total))
-        self.remember(index, u / u.abs().mean().clamp_min(torch.finfo(u.dtype).tiny))
-        output = self.trainable_module(input)
+        model = self.trainable_module
+        clean, labels = self.extra("meta_batch", meta_batch)
+        params = parameters_of(model)
+        with same_randomness(input.device), differentiable(input.device):
+            direction = gradient(model, params, clean, labels)
+        if self._by_layer(params, direction, input, target):
+            run = layerwise.Pass(model, params, direction, input, target)
+            weights = self._weights(run.slopes, index)
+            loss = run.weighted(weights, [p for p in model.parameters() if p.requires_grad])
+            return {"loss": loss, "output": run.output, "weights": weights}
+        with same_randomness(input.device), differentiable(input.device):
+            weights = self._weights(slope(model, params, direction, input, target), index)
+        output = model(input)
         loss = (weights * F.cross_entropy(wide(output), target, reduction="none")).sum()
         return {"loss": loss, "output": output, "weights": weights}
+
+    def _by_layer(self, params: Params, direction: Params, input: Tensor, target: Tensor) -> bool:
+        model = self.trainable_module
+        if not (self.layerwise and torch.is_grad_enabled() and len(input) > 1 and alone(model)):
+            return False
+        key = layerwise.structure(model, input)
+        if key not in self._suits:
+            with differentiable(input.device):
+                self._suits[key] = layerwise.suits(model, params, direction, input, target)
+        return self._suits[key]
+
+    def _weights(self, u: Tensor, index: Tensor | None) -> Tensor:
+        weights = u.clamp_min(0)
+        total = weights.sum()
+        self.remember(index, u / u.abs().mean().clamp_min(torch.finfo(u.dtype).tiny))
+        return weights / torch.where(total > 0, total, torch.ones_like(total))

@@ -1,0 +1,274 @@
+"""L2RW layer by layer against forward mode: equal where it is used, and not used where it would be wrong."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from timm.layers import GroupNorm
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from zoo.noisy_labels.learning_to_reweight import LearningToReweight
+
+N, K = 7, 3
+
+
+class Twice(nn.Module):
+    """A layer that runs twice, a residual and activations in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.act = nn.Conv2d(6, 6, 3, padding=1), nn.GroupNorm(2, 6), nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return self.act(self.norm(self.conv(self.act(self.norm(self.conv(x)))))) + x
+
+
+class Passing(nn.Module):
+    """A head over features that a function of the test makes."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.first, self.last, self.function = nn.Linear(10, 8), nn.Linear(8, K), function
+
+    def forward(self, x):
+        return self.last(self.function(self, self.first(x)))
+
+
+class Rows(nn.Module):
+    """A layer over rows that a function of the test cuts out of the batch."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.first, self.inner, self.last, self.function = nn.Linear(10, 8), nn.Linear(4, 4), nn.Linear(8, K), function
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.function(torch.tanh(self.first(x)), self.inner)))
+
+
+class Tanh(nn.Module):
+    def forward(self, x):
+        return torch.tanh(x)
+
+
+def parametrized():
+    model = nn.Sequential(nn.Linear(10, 8), nn.Linear(8, K))
+    nn.utils.parametrize.register_parametrization(model[0], "weight", Tanh())
+    return model
+
+
+class Own(nn.Linear):
+    """A subclass that computes something else."""
+
+    def forward(self, x):
+        return super().forward(x).square()
+
+
+def frozen(model, *names):
+    for name in names:
+        model.get_submodule(name).requires_grad_(False)
+    return model
+
+
+def pictures():
+    front = [
+        nn.Conv2d(2, 6, 3, stride=2, dilation=2, padding=2),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(6, 6, (3, 1), groups=3, bias=False),
+    ]
+    return nn.Sequential(*front, GroupNorm(6, 3), Twice(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, K))  # fmt: skip
+
+
+def bias_only():
+    model = pictures()
+    for name, p in model.named_parameters():
+        p.requires_grad_(name.endswith("bias"))
+    return model
+
+
+def tied():
+    model = nn.Sequential(nn.Linear(10, 10), nn.Tanh(), nn.Linear(10, 10), nn.Linear(10, K))
+    model[2].weight = model[0].weight
+    return model
+
+
+SUITABLE = {
+    "pictures": (pictures, (2, 9, 8)),
+    "frozen front": (lambda: frozen(pictures(), "0", "2"), (2, 9, 8)),
+    "only biases": (bias_only, (2, 9, 8)),
+    "signals": (lambda: nn.Sequential(nn.Conv1d(2, 4, 3), nn.GroupNorm(2, 4, affine=False), nn.Flatten(), nn.Linear(32, K)), (2, 10)),
+    "volumes": (lambda: nn.Sequential(nn.Conv3d(1, 3, 2), nn.Sigmoid(), nn.Flatten(), nn.Linear(24, K)), (1, 3, 3, 3)),
+    "tokens": (lambda: nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 6), nn.LayerNorm((5, 6)), nn.Flatten(), nn.Linear(30, K)), (5, 4)),
+    "tied": (tied, (10,)),
+    "evaluated BatchNorm": (lambda: frozen(nn.Sequential(nn.Linear(10, 8), nn.BatchNorm1d(8).eval(), nn.Linear(8, K)), "1"), (10,)),
+    "cut into rows": (lambda: Rows(lambda t, layer: layer(t.view(-1, 4)).view(-1, 8)), (10,)),
+    "checkpointed": (lambda: Passing(lambda m, h: checkpoint(torch.tanh, h, use_reentrant=False)), (10,)),
+}  # fmt: skip
+
+UNSUITABLE = {
+    "BatchNorm": lambda: nn.Sequential(nn.Linear(10, 8), nn.BatchNorm1d(8), nn.Linear(8, K)),
+    "BatchNorm without parameters": lambda: nn.Sequential(nn.Linear(10, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, K)),
+    "centred over the batch": lambda: Passing(lambda m, h: h - h.mean(0)),
+    "sees the next sample": lambda: Passing(lambda m, h: torch.tanh(h + 0.1 * h.roll(1, 0))),
+    "a parameter used in another way": lambda: Passing(lambda m, h: torch.tanh(h) * m.last.weight[0]),
+    "a parameter of its own": lambda: nn.Sequential(nn.Linear(10, 8), nn.PReLU(), nn.Linear(8, K)),
+    "a subclass": lambda: nn.Sequential(Own(10, 8), nn.Linear(8, K)),
+    "a parametrization": lambda: parametrized(),
+    "samples on the second axis": lambda: Rows(lambda t, layer: layer(t.view(-1, 2, 4).transpose(0, 1)).transpose(0, 1).reshape(-1, 8)),
+    "a look at no gradient": lambda: Passing(lambda m, h: h.detach() + 0 * m.first.weight.sum()),
+}  # fmt: skip
+
+
+def batch(shape, seed=0, n=N):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(n, *shape, generator=g, dtype=torch.float64), torch.randint(K, (n,), generator=g)
+
+
+def step(model, shape, seed=3, **options):
+    algorithm = LearningToReweight(copy.deepcopy(model), **options)
+    torch.manual_seed(seed)
+    result = algorithm(*batch(shape, 1), meta_batch=batch(shape, 2))
+    result["loss"].backward()
+    return algorithm, result, [p.grad for p in algorithm.trainable_module.parameters()]
+
+
+def same(model, shape):
+    ours, found, gradients = step(model, shape)
+    _, wanted, expected = step(model, shape, layerwise=False)
+    for key in ("loss", "output", "weights"):
+        torch.testing.assert_close(found[key], wanted[key], rtol=1e-11, atol=1e-13)
+    for g, e in zip(gradients, expected, strict=True):
+        if e is None:
+            assert g is None
+        else:
+            torch.testing.assert_close(g, e, rtol=1e-10, atol=1e-12)
+    return ours, found
+
+
+@pytest.mark.parametrize("name", SUITABLE)
+def test_equal_to_forward_mode(name):
+    make, shape = SUITABLE[name]
+    torch.manual_seed(0)
+    algorithm, found = same(make().double(), shape)
+    assert list(algorithm._suits.values()) == [True]
+    assert 0 < int((found["weights"] > 0).sum()) < N
+
+
+@pytest.mark.parametrize("name", UNSUITABLE)
+def test_other_networks_go_by_forward_mode(name):
+    torch.manual_seed(0)
+    algorithm, _ = same(UNSUITABLE[name]().double(), (10,))
+    assert list(algorithm._suits.values()) == [False]
+
+
+def test_the_mode_of_the_network_is_part_of_the_answer():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, K)).double()
+    algorithm = LearningToReweight(model)
+    for training in (True, False, True):
+        model.train(training)
+        algorithm(*batch((10,), 1), meta_batch=batch((10,), 2))
+    assert list(algorithm._suits.values()) == [False, True]
+
+
+@pytest.mark.parametrize(
+    "what", ["one sample", "autocast", "asked for", "gradient of the input", "hook", "backward hook"]
+)
+def test_circumstances_that_exclude_it(what):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 8), nn.Tanh(), nn.Linear(8, K))
+    (x, y), (clean, labels) = batch((10,), 1), batch((10,), 2)
+    x, clean = x.float(), clean.float()
+    if what == "hook":
+        model[0].register_forward_hook(lambda m, a, out: out * 2)
+    elif what == "backward hook":
+        model[1].register_full_backward_hook(lambda m, a, b: None)
+    x = x[:1] if what == "one sample" else x
+    x.requires_grad_(what == "gradient of the input")
+    algorithm = LearningToReweight(model, layerwise=what != "asked for")
+    with torch.autocast("cpu", torch.bfloat16, enabled=what == "autocast"):
+        result = algorithm(x, y[: len(x)], meta_batch=(clean, labels))
+    assert True not in algorithm._suits.values()
+    result["output"].sum().backward()  # forward mode leaves the output its graph
+
+
+def test_one_pass_with_the_masks_of_one_pass():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("passes", torch.zeros(()))
+
+        def forward(self, x):
+            self.passes += 1
+            return x
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 8), Counting(), nn.Dropout(0.5), nn.Linear(8, K)).double()
+    algorithm, found, _ = step(model, (10,))
+    assert list(algorithm._suits.values()) == [True]
+    assert float(algorithm.trainable_module[1].passes) == 1
+    torch.manual_seed(3)
+    torch.testing.assert_close(found["output"], model(batch((10,), 1)[0]), rtol=0, atol=0)
+    _, wanted, _ = step(model, (10,), layerwise=False)  # forward mode draws the same masks
+    torch.testing.assert_close(found["weights"], wanted["weights"], rtol=1e-11, atol=1e-13)
+
+
+def test_graph_serves_once_and_says_so():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 8), nn.Tanh(), nn.Linear(8, K)).double()
+
+    def result():
+        return LearningToReweight(model)(*batch((10,), 1), meta_batch=batch((10,), 2))
+
+    loss = result()["loss"]
+    first = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
+    doubled = torch.autograd.grad(2 * loss, list(model.parameters()))
+    torch.testing.assert_close(doubled, tuple(2 * g for g in first))
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        result()["output"].sum().backward()
+    with pytest.raises(RuntimeError, match="layerwise=False"):
+        torch.autograd.grad(result()["loss"], list(model.parameters()), create_graph=True)
+
+
+def test_no_agreement_gives_zero_gradients():
+    model = nn.Linear(10, K).double()
+    with torch.no_grad():
+        model.bias[2] = -50  # two classes share the probability: the gradients of their labels are opposed
+    (x, _), right, wrong = batch((10,), 1, n=1), torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.long)
+    x = x.expand(2, -1)
+    result = LearningToReweight(model)(x, wrong, meta_batch=(x, right))
+    result["loss"].backward()
+    assert float(result["weights"].abs().sum()) == 0 == float(result["loss"].detach())
+    assert model.weight.grad is not None
+    assert float(model.weight.grad.abs().sum()) == 0 == float(model.bias.grad.abs().sum())
+
+
+def test_memory_of_the_kept_tensors_is_freed_by_backward():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 8), nn.Tanh(), nn.Linear(8, K)).double()
+    loss = LearningToReweight(model)(*batch((10,), 1), meta_batch=batch((10,), 2))["loss"]
+    assert len(loss.grad_fn.saved_tensors) > 4
+    loss.backward()
+    with pytest.raises(RuntimeError, match="freed"):
+        _ = loss.grad_fn.saved_tensors
+
+
+def test_many_steps_follow_the_unrolled_course():
+    torch.manual_seed(0)
+    start = pictures().double()
+    ends = []
+    for layerwise in (True, False):
+        model = copy.deepcopy(start)
+        algorithm = LearningToReweight(model, layerwise=layerwise)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        for i in range(5):
+            optimizer.zero_grad()
+            algorithm(*batch((2, 9, 8), i), meta_batch=batch((2, 9, 8), 100 + i))["loss"].backward()
+            optimizer.step()
+        ends.append(F.cross_entropy(model(batch((2, 9, 8), 50)[0]), batch((2, 9, 8), 50)[1]))
+    torch.testing.assert_close(*ends, rtol=1e-10, atol=1e-12)

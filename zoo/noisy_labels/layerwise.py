@@ -1,0 +1,272 @@
+r"""Slopes of every sample's loss and a weighted gradient from one pass, layer by layer.
+
+For a layer that is linear in its own parameters, :math:`z_i = f(a_i; W)`, with :math:`b_i = \partial \ell_i / \partial z_i`
+
+.. math:: \langle \nabla_W \ell_i, V \rangle = \langle b_i, f(a_i; V) \rangle, \qquad
+          \textstyle\sum_i w_i \nabla_W \ell_i = \sum_i \partial_W f(a_i; W)^\top (w_i b_i),
+
+so one forward and one backward pass to the activations serve both, where forward mode and a weighted step need two forward
+passes and a full backward. It holds where no sample's loss depends on another sample, which :func:`suits` finds out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import GroupNorm
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from zoo.noisy_labels.functional import Params, call, gradient, same_randomness, slope
+from zoo.numerics import wide
+
+Kept = tuple[Tensor, Tensor]
+Local = dict[str, Tensor]
+
+_CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
+    nn.Conv1d: F.conv1d,
+    nn.Conv2d: F.conv2d,
+    nn.Conv3d: F.conv3d,
+}
+_NORMS: tuple[Any, ...] = (nn.GroupNorm, nn.LayerNorm, GroupNorm)
+#: Exact types: a subclass may compute anything.
+LAYERS: tuple[type[nn.Module], ...] = (*_CONVOLUTIONS, nn.Linear, *_NORMS)
+SAMPLES, TOLERANCE = 4, 1e-3
+
+
+def _response(layer: Any, a: Tensor, direction: Local) -> Tensor:
+    """``f(a; V)`` of a convolution or linear layer; parameters that are not trained count as zero."""
+    v, bias = direction.get("weight"), direction.get("bias")
+    v = torch.zeros_like(layer.weight) if v is None else v
+    if type(layer) is nn.Linear:
+        return F.linear(a, v, bias)
+    return _CONVOLUTIONS[type(layer)](a, v, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+
+
+def _normalized(layer: Any, a: Tensor) -> Tensor:
+    if type(layer) is nn.LayerNorm:
+        return F.layer_norm(a, layer.normalized_shape, eps=layer.eps)
+    return F.group_norm(a, layer.num_groups, eps=layer.eps)
+
+
+def _by_parameter(layer: Any, t: Tensor) -> Tensor:
+    """Sum over all but the samples and the axes of a norm's parameters, ``(N, parameters)``."""
+    count = layer.weight.numel()
+    if type(layer) is nn.LayerNorm:
+        return t.reshape(len(t), -1, count).sum(1)
+    t = t.reshape(len(t), count, -1)
+    return t @ t.new_ones(t.shape[2])  # over a short last axis a product is faster than a sum
+
+
+def _come_back(layer: Any, a: Tensor, b: Tensor, direction: Local) -> tuple[Tensor, Kept]:
+    """The layer's part of the slope of every row of its input, ``(rows,)``, and what its weighted gradient needs."""
+    if isinstance(layer, _NORMS):
+        scale, shift = _by_parameter(layer, _normalized(layer, a).mul_(b)), _by_parameter(layer, b)
+        parts = ((scale, direction.get("weight")), (shift, direction.get("bias")))
+        slopes = sum((s @ v.flatten() for s, v in parts if v is not None), b.new_zeros(len(b)))
+        return slopes, (scale, shift)
+    return _response(layer, a, direction).mul_(b).flatten(1).sum(1), (a, b)
+
+
+def _weigh(layer: Any, kept: Kept, weights: Tensor) -> Local:
+    """The weighted sum over rows of the gradients of the layer's parameters."""
+    if isinstance(layer, _NORMS):
+        shape = layer.weight.shape
+        return {k: (weights @ s).view(shape) for k, s in zip(("weight", "bias"), kept, strict=True)}
+    a, b = kept
+    b = b * weights.view(-1, *[1] * (b.ndim - 1))
+    if type(layer) is nn.Linear:
+        b, a = b.flatten(0, -2), a.flatten(0, -2)
+        return {"weight": b.mT @ a, "bias": b.sum(0)}
+    zeros = [0] * (a.ndim - 2)
+    has_bias = layer.bias is not None
+    _, weight, bias = torch.ops.aten.convolution_backward(
+        b, a, layer.weight, [len(layer.weight)] if has_bias else None,
+        layer.stride, layer.padding, layer.dilation, False, zeros, layer.groups, [False, True, has_bias],
+    )  # fmt: skip
+    return {"weight": weight, "bias": bias}
+
+
+class Unsuitable(Exception):
+    """A layer reads rows that do not belong to one sample each."""
+
+
+class Pass:
+    """One pass of the network with the slopes of all losses along a direction.
+
+    Args:
+        model: a network that :func:`suits`.
+        params: its trained parameters by name.
+        direction: tensors like ``params``.
+        input, target: ``(N, *)`` and classes ``(N,)``.
+
+    Attributes:
+        output: logits ``(N, K)``; its graph has been used, nothing can be differentiated through it.
+        losses: cross-entropy of every sample, ``(N,)``.
+        slopes: their derivatives along ``direction``, ``(N,)``.
+    """
+
+    def __init__(self, model: nn.Module, params: Params, direction: Params, input: Tensor, target: Tensor) -> None:
+        named = dict(model.named_parameters())
+        along = {id(named[name]): direction[name] for name in params}
+        self.records: list[tuple[nn.Module, Kept]] = []
+        self._open = True
+        self._start: Tensor | None = None
+        self.slopes = torch.zeros(len(input), device=input.device, dtype=next(iter(params.values())).dtype)
+        handles = []
+        for m in model.modules():
+            if type(m) in LAYERS:
+                local = {k: along[id(p)] for k, p in m._parameters.items() if p is not None and id(p) in along}
+                if local:
+                    handles.append(m.register_forward_hook(partial(self._leave, local)))
+        try:
+            with torch.enable_grad():
+                output = model(input)
+                losses = F.cross_entropy(wide(output), target, reduction="none")
+        finally:
+            self._open = False  # a checkpointed block runs once more in the backward pass
+            for handle in handles:
+                handle.remove()
+        if self._start is not None:
+            torch.autograd.grad(losses.sum(), self._start, allow_unused=True)
+        self.output, self.losses = output, losses.detach()
+
+    def _leave(self, along: Local, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not self._open or not output.requires_grad:
+            return output
+        (a,) = inputs
+        if len(a) % len(self.slopes):
+            raise Unsuitable
+        if not a.requires_grad:  # where the network begins: what the backward pass has to reach
+            if self._start is None:
+                self._start = output.new_zeros((), requires_grad=True)
+            output = output + self._start
+        output.register_hook(partial(self._return, layer, along, a.detach(), a._version))
+        return output
+
+    def _return(self, layer: nn.Module, along: Local, a: Tensor, version: int, b: Tensor) -> None:
+        if a._version != version:
+            raise RuntimeError(
+                f"the input of a {type(layer).__name__} was changed in place after the layer had read it"
+            )
+        slopes, kept = _come_back(layer, a, b, along)
+        self.slopes += slopes.view(len(self.slopes), -1).sum(1)
+        self.records.append((layer, kept))
+
+    def weighted(self, weights: Tensor, params: Sequence[Tensor]) -> Tensor:
+        r""":math:`\sum_i w_i \ell_i`, which carries a gradient (once) for ``params``, the network's own."""
+        flat = [t for _, kept in self.records for t in kept]
+        loss: Tensor = _Weighted.apply(
+            (weights * self.losses).sum(), [m for m, _ in self.records], weights, len(params), *params, *flat
+        )
+        return loss
+
+
+class _Weighted(torch.autograd.Function):
+    """A loss whose gradient is known layer by layer; the tensors are autograd's to free."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, loss: Tensor, layers: list[nn.Module], weights: Tensor, count: int, *tensors: Tensor
+    ) -> Tensor:
+        ctx.layers, ctx.count = layers, count
+        ctx.save_for_backward(weights, *tensors)
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "this loss can be differentiated once: for create_graph=True make the method with layerwise=False"
+            )
+        weights, *tensors = ctx.saved_tensors
+        params, flat = tensors[: ctx.count], tensors[ctx.count :]
+        found = {id(p): torch.zeros_like(p) for p in params}
+        weights = weights * grad
+        for layer, *kept in zip(ctx.layers, flat[::2], flat[1::2], strict=True):
+            # samples may have been cut into several rows each, as windows are
+            each = weights.repeat_interleave(len(kept[0]) // len(weights))
+            if each.device.type == "cpu":  # elsewhere the count would have to be waited for
+                rows = each.nonzero()[:, 0]
+                each, kept = each[rows], [t.index_select(0, rows) for t in kept]
+            if len(each):
+                for name, value in _weigh(layer, (kept[0], kept[1]), each).items():
+                    p = getattr(layer, name)
+                    if id(p) in found:
+                        found[id(p)] += value
+        return (None, None, None, None, *found.values(), *[None] * len(flat))
+
+
+def structure(model: nn.Module, input: Tensor) -> tuple[Any, ...]:
+    """What :func:`suits` depends on: types and modes of all modules, which parameters are trained, shape of a sample."""
+    modules = tuple((type(m), m.training) for m in model.modules())
+    return modules, tuple(p.requires_grad for p in model.parameters()), input.shape[1:], input.dtype
+
+
+def _known(model: nn.Module) -> bool:
+    """Whether all trained parameters belong to layers that are linear in them, and nothing watches these layers."""
+    for m in model.modules():
+        own = [p for p in m.parameters(recurse=False) if p.requires_grad]
+        if m._backward_hooks or m._backward_pre_hooks:  # they would be shown gradients of unweighted losses
+            return False
+        if getattr(m, "_compiled_call_impl", None) is not None or type(m).__name__ == "OptimizedModule":
+            return False
+        if isinstance(m, _BatchNorm) and (m.training or m.running_mean is None):
+            return False
+        if not own:
+            continue
+        if (
+            type(m) not in LAYERS
+            or m._forward_hooks
+            or m._forward_pre_hooks
+            or not set(m._parameters) <= {"weight", "bias"}
+        ):
+            return False
+        if type(m) in _CONVOLUTIONS and (m.padding_mode != "zeros" or isinstance(m.padding, str)):
+            return False
+        if any(p.dtype not in (torch.float32, torch.float64) for p in own):
+            return False
+    return True
+
+
+def suits(model: nn.Module, params: Params, direction: Params, input: Tensor, target: Tensor) -> bool:
+    """Whether :class:`Pass` is right for a network: by its modules, then measured on the first samples of a batch.
+
+    Measured are that no sample's loss has a gradient for another sample's input, exactly, and that slopes and weighted
+    gradients agree with forward mode and with autograd, which finds parameters that are used in other ways too.
+    """
+    if not (input.is_floating_point() and not input.requires_grad and _known(model)):
+        return False
+    x, y = input[:SAMPLES], target[:SAMPLES]
+    with same_randomness(input.device):
+        leaf = x.clone().requires_grad_()
+        losses = F.cross_entropy(wide(call(model, params, leaf)), y, reduction="none")
+        if not losses.requires_grad:
+            return False
+        for i, others in ((0, slice(1, None)), (-1, slice(0, -1))):
+            (g,) = torch.autograd.grad(losses[i], leaf, retain_graph=True, allow_unused=True)
+            if g is not None and bool(g[others].ne(0).any()):
+                return False
+    weights = torch.arange(len(y), device=x.device, dtype=losses.dtype)
+    buffers = {name: b.clone() for name, b in model.named_buffers()}
+    try:
+        with same_randomness(input.device):
+            run = Pass(model, params, direction, x, y)
+    except Unsuitable:
+        return False
+    finally:
+        for name, b in model.named_buffers():
+            b.data.copy_(buffers[name])
+    with same_randomness(input.device):
+        slopes = slope(model, params, direction, x, y)
+    with same_randomness(input.device):
+        wanted = gradient(model, params, x, y, weights)
+    own = [p for p in model.parameters() if p.requires_grad]
+    found = torch.autograd.grad(run.weighted(weights, own), own)
+    floor = TOLERANCE**2 * max(float(w.abs().max()) for w in wanted.values())
+    pairs = [(run.slopes, slopes, 0.0), *((f, w, floor) for f, w in zip(found, wanted.values(), strict=True))]
+    return all(float((f - w).abs().max()) <= TOLERANCE * float(w.abs().max()) + least for f, w, least in pairs)
