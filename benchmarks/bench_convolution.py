@@ -95,7 +95,7 @@ def region_conv(rounds: int = 5) -> list[dict[str, Any]]:
             # 1 + 2 + m products against the loop's 3 m, m = 8, and the generator of the filters in both
             (
                 "step",
-                "forward and backward; the guide's exact gradient needs every region's response: 11 products of 24, 0.46",
+                "forward and backward; the guide's exact gradient needs every region's response: 11 products of 24, 0.46 of the arithmetic",
             ),
         ):
             rows.append(

@@ -84,7 +84,7 @@ def _sorted(
 
 def _parts(x: Tensor, filters: Tensor, choice: Tensor) -> Iterator[slice]:
     """Images in groups whose patches fit the cache."""
-    step = max(1, _AT_ONCE // max(1, choice[0].numel() * filters[0, 0, 0].numel()))
+    step = max(1, _AT_ONCE // max(1, choice.shape[1:].numel() * filters.shape[3:].numel()))
     yield from (slice(i, i + step) for i in range(0, len(x), step))
 
 

@@ -24,8 +24,8 @@ class DynamicRegionConv2d(nn.Module):
 
     so that regions which lost at a position have a gradient too; a plain gather would give the guide none. On the CPU
     positions are sorted by region, so that the forward pass and the gradients of input and filters have the work of one
-    convolution each and only the guide's gradient that of m. With four regions or fewer of a larger kernel, where sorting does
-    not pay, and on other devices, one grouped convolution gives all m responses.
+    convolution each and only the guide's gradient that of m. With three regions or fewer of a larger kernel, where sorting
+    does not pay, and on other devices, one grouped convolution gives all m responses.
 
     Args:
         in_channels: C.
@@ -112,7 +112,7 @@ class DynamicRegionConv2d(nn.Module):
         o, cg, kh, kw = self.filter_shape
         if self.generator == "paper":
             cells = torch.sigmoid(self.squeeze(F.adaptive_avg_pool2d(x, (kh, kw))))
-            cells = cells.view(n, m, m, -1).permute(1, 2, 0, 3).flatten(2)  # (m, m, n kh kw)
+            cells = cells.view(n, m, m, kh * kw).permute(1, 2, 0, 3).flatten(2)  # (m, m, n kh kw)
             weight = self.expand.weight.view(m, -1, m)
             bias = weight.new_zeros(m, o * cg) if self.expand.bias is None else self.expand.bias.view(m, -1)
             # One product a region, for all images; a grouped convolution makes one a region and image, at a third of the speed.
@@ -129,7 +129,7 @@ class DynamicRegionConv2d(nn.Module):
             raise ValueError(
                 f"dynamic_region_conv was made for (N, {self.in_channels}, H, W), received {tuple(x.shape)}"
             )
-        by_region = x.device.type == "cpu" and (self.num_regions > 4 or self.guide.kernel_size == (1, 1))
+        by_region = x.device.type == "cpu" and (self.num_regions > 3 or self.guide.kernel_size == (1, 1))
         filters, soft = self._generated(x, channels_last=by_region), self.guide(x).softmax(1)
         if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
@@ -137,7 +137,7 @@ class DynamicRegionConv2d(nn.Module):
         choice = soft.detach().max(1).indices  # as argmax(1), in a fourth of its time
         # Groups become samples: every product below is of one group, and one guide serves all groups of an image.
         g = self.groups
-        flat = x.reshape(-1, x.shape[1] // g, *x.shape[2:])
+        flat = x.reshape(x.shape[0] * g, x.shape[1] // g, *x.shape[2:])
         filters = filters.unflatten(2, (g, -1)).transpose(1, 2)
         if g > 1:
             soft, choice = soft.repeat_interleave(g, 0), choice.repeat_interleave(g, 0)
@@ -152,8 +152,8 @@ class DynamicRegionConv2d(nn.Module):
             # Value of the hard choice, gradient of the soft one.
             soft = hard - soft.detach() + soft if torch.is_grad_enabled() else hard
             y = dense(flat, filters.flatten(0, 1), soft, *geometry)
-        y = y.reshape(x.shape[0], -1, *y.shape[2:])
-        return y if self.bias is None else y + self.bias.view(-1, 1, 1)
+        y = y.reshape(x.shape[0], self.out_channels, *y.shape[2:])
+        return y if self.bias is None else y + self.bias.to(y.dtype).view(-1, 1, 1)
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, num_regions={self.num_regions}, generator={self.generator!r}"
