@@ -49,6 +49,10 @@ class Rows(nn.Module):
         return self.last(torch.tanh(self.function(torch.tanh(self.first(x)), self.inner)))
 
 
+def checkpointed(model, h):
+    return checkpoint(torch.tanh, h, use_reentrant=False)
+
+
 class Tanh(nn.Module):
     def forward(self, x):
         return torch.tanh(x)
@@ -105,7 +109,7 @@ SUITABLE = {
     "tied": (tied, (10,)),
     "evaluated BatchNorm": (lambda: frozen(nn.Sequential(nn.Linear(10, 8), nn.BatchNorm1d(8).eval(), nn.Linear(8, K)), "1"), (10,)),
     "cut into rows": (lambda: Rows(lambda t, layer: layer(t.view(-1, 4)).view(-1, 8)), (10,)),
-    "checkpointed": (lambda: Passing(lambda m, h: checkpoint(torch.tanh, h, use_reentrant=False)), (10,)),
+    "checkpointed": (lambda: Passing(checkpointed), (10,)),
 }  # fmt: skip
 
 UNSUITABLE = {
@@ -137,6 +141,8 @@ def step(model, shape, seed=3, **options):
 
 def same(model, shape):
     ours, found, gradients = step(model, shape)
+    if getattr(model, "function", None) is checkpointed:  # torch 2.11 has no forward mode for it
+        model.function = lambda m, h: torch.tanh(h)
     _, wanted, expected = step(model, shape, layerwise=False)
     for key in ("loss", "output", "weights"):
         torch.testing.assert_close(found[key], wanted[key], rtol=1e-11, atol=1e-13)

@@ -21,7 +21,7 @@ from timm.layers import GroupNorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from zoo.noisy_labels.functional import Params, call, gradient, same_randomness, slope
+from zoo.noisy_labels.functional import Params, call, gradient, same_randomness
 from zoo.numerics import wide
 
 Kept = tuple[Tensor, Tensor]
@@ -237,7 +237,7 @@ def suits(model: nn.Module, params: Params, direction: Params, input: Tensor, ta
     """Whether :class:`Pass` is right for a network: by its modules, then measured on the first samples of a batch.
 
     Measured are that no sample's loss has a gradient for another sample's input, exactly, and that slopes and weighted
-    gradients agree with forward mode and with autograd, which finds parameters that are used in other ways too.
+    gradients agree with autograd's, sample by sample, which finds parameters that are used in other ways too.
     """
     if not (input.is_floating_point() and not input.requires_grad and _known(model)):
         return False
@@ -261,10 +261,14 @@ def suits(model: nn.Module, params: Params, direction: Params, input: Tensor, ta
     finally:
         for name, b in model.named_buffers():
             b.data.copy_(buffers[name])
-    with same_randomness(input.device):
-        slopes = slope(model, params, direction, x, y)
-    with same_randomness(input.device):
-        wanted = gradient(model, params, x, y, weights)
+
+    def reverse(weights: Tensor) -> Params:
+        with same_randomness(input.device):
+            return gradient(model, params, x, y, weights)
+
+    wanted = reverse(weights)
+    each = [reverse(one) for one in torch.eye(len(y), device=x.device, dtype=losses.dtype)]
+    slopes = torch.stack([torch.stack([(g[k] * direction[k]).sum() for k in params]).sum() for g in each])
     own = [p for p in model.parameters() if p.requires_grad]
     found = torch.autograd.grad(run.weighted(weights, own), own)
     floor = TOLERANCE**2 * max(float(w.abs().max()) for w in wanted.values())

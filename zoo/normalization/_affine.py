@@ -19,14 +19,17 @@ from zoo.numerics import wide
 
 
 def spread(v: Tensor, x: Tensor) -> Tensor:
-    """View ``(N, C)`` or ``(1, C)`` so that it broadcasts against ``(N, C, *)``."""
+    """``(samples, C)`` so that it broadcasts against ``(N, C, *)``; a view where ``samples`` is 1 or N."""
+    if 1 < len(v) < len(x):
+        v = v.repeat(len(x) // len(v), 1)  # sample i belongs to i mod samples
     return v.view(*v.shape, *(1,) * (x.dim() - 2))
 
 
 def total(x: Tensor, samples: int = 0) -> Tensor:
-    """Sum over positions: ``(N, C)``, or over samples, too, where ``samples`` is 1: ``(1, C)``."""
+    """Sum over positions, ``(N, C)``, and over the samples i that have ``i mod samples`` in common: ``(samples, C)``."""
     dims = [*([0] if samples == 1 else []), *range(2, x.dim())]
-    return x.sum(dims, keepdim=True).flatten(1) if dims else x
+    x = x.sum(dims, keepdim=True).flatten(1) if dims else x
+    return x.view(-1, samples, x.shape[1]).sum(0) if 1 < samples < len(x) else x
 
 
 def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -39,18 +42,21 @@ def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return y.to(x.dtype)
 
 
-def sums(dy: Tensor, x: Tensor, centre: Tensor | None = None, samples: int = 0) -> tuple[Tensor, Tensor]:
-    """Sums of ``dy * (x - centre)`` and of ``dy`` over the values that :func:`total` adds. ``centre`` is ``(N, C)``."""
-    x, dy = wide(x), wide(dy)
-    product = dy * x if centre is None else (x - spread(centre, x)).mul_(dy)
-    return total(product, samples), total(dy, samples)
+def sums(dy: Tensor, x: Tensor, samples: int = 0) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Sums of ``dy * x`` and of ``dy`` over the values that :func:`total` adds, and room that :func:`combine` may write to."""
+    if (found := _kernels.sums(dy, x, samples or len(x))) is not None:
+        return *found, None
+    dy = wide(dy)
+    product = dy * wide(x)
+    room = None if torch.is_grad_enabled() or product.dtype != x.dtype else product
+    return total(product, samples), total(dy, samples), room
 
 
 def scaled(dy: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Backward of :func:`affine`: ``dy * scale``, and the sums of ``dy * x`` and of ``dy`` that ``scale`` and shift get."""
     if (found := _kernels.affine_backward(dy, x, scale)) is not None:
         return found
-    return (wide(dy) * spread(scale, x)).to(x.dtype), *sums(dy, x, None, len(scale))
+    return (wide(dy) * spread(scale, x)).to(x.dtype), *sums(dy, x, len(scale))[:2]
 
 
 def add_affine(dx: Tensor, x: Tensor, slope: Tensor, constant: Tensor | None = None) -> Tensor:
@@ -67,15 +73,29 @@ def add_affine(dx: Tensor, x: Tensor, slope: Tensor, constant: Tensor | None = N
     return dx if constant is None else dx.add_(spread(constant, x))
 
 
-def combine(dy: Tensor, a: Tensor, x: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """``dy * a + x * b + c`` with numbers ``(N, C)`` or ``(1, C)``, in the dtype of ``x``."""
-    if x.dtype in _kernels.HALF and (y := _kernels.affine(x, b, c)) is not None:
+def combine(dy: Tensor, a: Tensor, x: Tensor, b: Tensor, c: Tensor, room: Tensor | None = None) -> Tensor:
+    """``dy * a + x * b + c`` with numbers ``(N, C)`` or ``(1, C)``, in the dtype of ``x``.
+
+    In bfloat16 ``a`` is rounded first and ``b`` and ``c`` are scaled along: the gradient is off by a factor per channel,
+    half an ulp at most, and not in its mean or its product with ``x``, which the norms make zero.
+
+    Args:
+        room: overwritten by the result where that saves memory; like ``x``, read by nobody.
+    """
+    if x.dtype == torch.bfloat16 and _kernels.fits(x, dy):
+        rounded = a.to(x.dtype)
+        off = (rounded / a).nan_to_num_(1.0)  # a gain of zero
+        if (y := _kernels.affine(x, b * off, c * off)) is not None:
+            return y.addcmul_(dy, spread(rounded, x))
+    elif x.dtype in _kernels.HALF and (y := _kernels.affine(x, b, c)) is not None:
         return y.add_(affine(dy, a, torch.zeros_like(a)))  # both rounded, the second is most of it
+    if room is not None and x.stride(1) == 1:
+        return torch.addcmul(spread(c, x), x, spread(b, x), out=room).addcmul_(dy, spread(a, x))
     return affine(wide(x), b, c).addcmul_(wide(dy), spread(a, x)).to(x.dtype)
 
 
 def sample_moments(x: Tensor, samples: int = 0) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over positions, ``(N, C)``, or with ``samples`` 1 over samples, too, ``(1, C)``."""
+    """Mean and biased variance ``(samples, C)`` over the values that :func:`total` adds."""
     samples = samples or len(x)
     if (found := _kernels.moments(x, samples)) is not None:
         return found

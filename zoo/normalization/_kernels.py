@@ -27,13 +27,17 @@ def fits(*tensors: Tensor) -> bool:
     """
     if torch.is_grad_enabled() or traced() or torch._C._len_torch_dispatch_stack():
         return False
-    return all(t.device.type == "cpu" and t.numel() > 0 for t in tensors)
+    for t in tensors:
+        if not t.is_cpu or t.numel() == 0:
+            return False
+    return True
 
 
 @lru_cache(maxsize=64)
-def _standard(size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Mean 0 and variance 1, read by the kernels and written by nobody: filling them at each call would show."""
-    return torch.zeros(size, dtype=dtype), torch.ones(size, dtype=dtype)
+def _standard(size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Mean 0 and variance 1, and two empty outputs, written by nobody: making them at each call would show."""
+    unused = torch.empty(0, dtype=dtype), torch.empty(0, dtype=dtype)
+    return torch.zeros(size, dtype=dtype), torch.ones(size, dtype=dtype), unused
 
 
 def rows(x: Tensor, samples: int = 1) -> Tensor | None:
@@ -81,18 +85,32 @@ def _wide_enough(x: Tensor, *coefficients: Tensor) -> bool:
     return all(v.dtype == wide_dtype(x) for v in coefficients)
 
 
+#: Values of a sample from which a kernel call for each of them costs less than passes over all with copies.
+LARGE = 2**14
+#: Rows that the kernel may add one after the other, in single precision; torch's batch norm does so with all.
+FEW = 2**10
+
+
 def moments(x: Tensor, samples: int = 1) -> tuple[Tensor, Tensor] | None:
     """Mean and biased variance ``(samples, C)``; None where plain sums are faster or no kernel fits.
 
     In single precision the kernel is slow over contiguous rows, and adds one number after the other in channels-last
-    memory: its mean loses digits there, so that is taken from a sum.
+    memory: its mean loses digits there, so that of many is taken from a sum.
     """
     half = x.dtype in HALF
-    if not fits(x) or (not half and x.is_contiguous()) or (v := rows(x, samples)) is None:
+    if not fits(x) or (not half and x.is_contiguous()):
         return None
-    scratch = torch.empty(v.shape[1], dtype=wide_dtype(x))  # running values: they say in which precision to answer
-    mean, var = torch.batch_norm_update_stats(v, scratch, scratch, 0.0)
-    return (mean if half else v.mean((0, 2, 3))).view(samples, -1), var.view(samples, -1)
+    scratch = torch.empty(x.shape[1] * samples, dtype=wide_dtype(x))  # running values: they say in which precision to answer
+    if (v := rows(x, samples)) is not None:
+        mean, var = torch.batch_norm_update_stats(v, scratch, scratch, 0.0)
+        return (mean if half else v.mean((0, 2, 3))).view(samples, -1), var.view(samples, -1)
+    last = x.movedim(1, -1)
+    if samples == len(x) and last.is_contiguous() and x[0].numel() >= LARGE and x[0, 0].numel() <= FEW:
+        scratch = scratch[: x.shape[1]]
+        found = [torch.batch_norm_update_stats(v, scratch, scratch, 0.0) for v in last.flatten(1, -2).unbind()]
+        mean, var = (torch.stack(v) for v in zip(*found, strict=True))
+        return mean, var
+    return None
 
 
 def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor | None:
@@ -100,11 +118,21 @@ def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor | None:
     if not fits(x) or not _wide_enough(x, scale, shift) or (v := rows(x, len(scale))) is None:
         return None
     y, out = _empty(x, len(scale))
-    scale, shift = scale.flatten(), shift.flatten()
-    mean, var = _standard(len(scale), scale.dtype)
-    unused = scale.new_empty(0), scale.new_empty(0)
+    scale, shift = scale.reshape(-1), shift.reshape(-1)
+    mean, var, unused = _standard(len(scale), scale.dtype)
     torch.native_batch_norm(v, scale, shift, mean, var, False, 0.0, _NO_EPS, out=(out, *unused))
     return y
+
+
+def sums(dy: Tensor, x: Tensor, samples: int) -> tuple[Tensor, Tensor] | None:
+    """Sums of ``dy * x`` and of ``dy``, ``(samples, C)``, in one pass over both. None: no kernel."""
+    if not fits(x, dy) or (v := rows(x, samples)) is None:
+        return None
+    mean, var, _ = _standard(v.shape[1], wide_dtype(x))
+    _, along, total = torch.ops.aten.native_batch_norm_backward.default(
+        rows(_like(dy, x), samples), v, var, mean, var, None, None, False, _NO_EPS, [False, True, True]
+    )
+    return along.view(samples, -1), total.view(samples, -1)
 
 
 def affine_backward(dy: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -113,7 +141,7 @@ def affine_backward(dy: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tenso
         return None
     dy = _like(dy, x)
     flat = scale.flatten()
-    mean, var = _standard(len(flat), flat.dtype)
+    mean, var, _ = _standard(len(flat), flat.dtype)
     dx, along, total = torch.ops.aten.native_batch_norm_backward.default(
         rows(dy, len(scale)), v, flat, mean, var, None, None, False, _NO_EPS, [True, True, True]
     )
@@ -153,10 +181,6 @@ def batch_norm_backward(
         rows(dy, samples), v, weight, None, None, mean.flatten(), inverse.flatten(), True, 0.0, [True, True, True]
     )
     return unrows(dx, x), *(v.view(samples, -1).sum(0) for v in sums)
-
-
-#: Values of a sample from which a kernel call for each of them costs less than passes over float32 copies.
-LARGE = 2**14
 
 
 def _maps(*tensors: Tensor) -> list[tuple[Tensor, ...]] | None:
@@ -200,7 +224,7 @@ def standardise_positions_backward(
     dx, inverse = torch.empty_like(x), std.reciprocal()
     scale = torch.full((mean[0].numel(),), gain)
     moments = zip(mean.flatten(1).unbind(), inverse.flatten(1).unbind(), strict=True)
-    zero, one = _standard(len(scale), scale.dtype)
+    zero, one, _ = _standard(len(scale), scale.dtype)
     for (x_n, dy_n), out, (mean_n, inverse_n) in zip(maps, dx.flatten(2).unbind(), moments, strict=True):
         if damping:
             shift_n = -mean_n * inverse_n

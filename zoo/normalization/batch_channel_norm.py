@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from zoo.normalization._affine import add_affine, affine, observe, sample_moments, scale_shift, scaled
+from zoo.normalization._affine import affine, combine, observe, sample_moments, scale_shift, sums
 from zoo.normalization._function import traced
 from zoo.normalization._statistics import (
     channel_moments,
@@ -201,15 +201,18 @@ def _both(
 ) -> tuple[Tensor, ...]:
     """What both norms do to a sample whose moments are ``mean`` and ``var``, ``(N, C)``.
 
-    The inner one maps by ``a`` and ``b`` per channel, ``inner`` is the mean of its output, ``kappa`` and ``r`` are mean and
-    inverse deviation ``(N, G, 1)`` of the groups.
+    The inner one scales by ``a``, ``(G, C / G)``; ``off`` is the mean of its output, taken from that of the group, and ``r``
+    the inverse deviation ``(N, G, 1)`` of the groups. ``scale`` and ``shift`` ``(N, C)`` do both.
     """
     a = parameters[0] * inverse
-    b = torch.addcmul(parameters[1], centre, a, value=-1)
-    inner = torch.addcmul(b, mean, a).unflatten(1, (groups, -1))
-    kappa = inner.mean(2, keepdim=True)
-    spread = (var * a.square()).view_as(inner) + (inner - kappa).square()
-    return a, b, inner, kappa, (spread.mean(2, keepdim=True) + eps).rsqrt()
+    inner = torch.addcmul(parameters[1], mean - centre, a).view(len(mean), groups, -1)
+    off = inner - inner.mean(2, keepdim=True)
+    spread = torch.addcmul((var * (a * a)).view_as(off), off, off)
+    r = (spread.mean(2, keepdim=True) + eps).rsqrt()
+    gain, shift = (p.view(groups, -1) for p in parameters[2:])
+    a, outer = a.view(groups, -1), gain * r
+    start = torch.addcmul(off, mean.view_as(off), a, value=-1)
+    return a, off, r, outer, (a * outer).view_as(mean), torch.addcmul(shift, start, outer).view_as(mean)
 
 
 def _terms(
@@ -223,19 +226,17 @@ def _terms(
     if centre is None or inverse is None:
         centre, spread = _pooled(mean, var)
         inverse = (spread + eps).rsqrt()
-    a, b, _, kappa, r = _both(mean, var, centre, inverse, parameters, groups, eps)
-    gain, shift = (p.view(groups, -1) for p in parameters[2:])
-    a, b, outer = a.view(groups, -1), b.view(groups, -1), gain * r
-    return scale_shift(x, (a * outer).flatten(1), torch.addcmul(shift, b - kappa, outer).flatten(1))
+    *_, scale, shift = _both(mean, var, centre, inverse, parameters, groups, eps)
+    return scale_shift(x, scale, shift)
 
 
 class _TwoNorms(Function):
     r"""Both norms with the gradient in closed form, on the sums of ``dy`` and ``dy * x`` over each sample and channel.
 
-    With :math:`z = a x + b` between them, :math:`\hat y = (z - \kappa) r` and :math:`M` values a group,
-    :math:`\partial z = r \gamma_g \partial y + u z + t` where :math:`u = -r^2 E[\gamma_g \hat y \partial y]` and
-    :math:`t = -r E[\gamma_g \partial y] - \kappa u` (means over the group), and :math:`\partial x` follows from
-    :math:`\partial z` as in batch norm, or is :math:`a \partial z` with estimates.
+    With z between them, :math:`z - \kappa = a (x - \mu) + o` where :math:`\mu` is the mean of sample and channel,
+    :math:`\hat y = (z - \kappa) r`: :math:`\partial z = r \gamma_g \partial y + u (z - \kappa) + t` where
+    :math:`u = -r^2 E[\gamma_g \hat y \partial y]` and :math:`t = -r E[\gamma_g \partial y]` (means over the group), and
+    :math:`\partial x` follows from :math:`\partial z` as in batch norm, or is :math:`a \partial z` with estimates.
     """
 
     @staticmethod
@@ -243,43 +244,44 @@ class _TwoNorms(Function):
         ctx: Any, x: Tensor, mean: Tensor, var: Tensor, centre: Tensor, inverse: Tensor, estimated: bool, groups: int,
         eps: float, *parameters: Tensor,
     ) -> Tensor:  # fmt: skip
-        a, b, inner, kappa, r = _both(mean, var, centre, inverse, parameters, groups, eps)
-        gain, shift = (p.view(groups, -1) for p in parameters[2:])
-        a, b, outer = a.view(groups, -1), b.view(groups, -1), gain * r
-        scale = (a * outer).flatten(1)
-        ctx.save_for_backward(x, mean, var, centre, inverse, *parameters, a, b, inner, kappa, r, outer, scale)
+        *parts, scale, shift = _both(mean, var, centre, inverse, parameters, groups, eps)
+        ctx.save_for_backward(x, mean, var, centre, inverse, *parameters, *parts, scale)
         ctx.how = estimated, groups, eps
-        return affine(x, scale, torch.addcmul(shift, b - kappa, outer).flatten(1))
+        return affine(x, scale, shift)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, var, centre, inverse, *rest = ctx.saved_tensors
-        parameters, (a, b, inner, kappa, r, outer, scale) = rest[:4], rest[4:]
+        parameters, (a, off, r, outer, scale) = rest[:4], rest[4:]
         estimated, groups, eps = ctx.how
         if torch.is_grad_enabled():
             fixed = (centre, inverse) if estimated else (None, None)
             y = _terms(x, *fixed, groups, eps, *parameters)
             dx, *grads = torch.autograd.grad(y, (x, *parameters), dy, create_graph=True, materialize_grads=True)
             return dx, *[None] * 7, *grads
-        positions, gain = x[0, 0].numel(), parameters[2].view(groups, -1)
-        dx, along, total = scaled(dy, x, scale)
-        # Sums over positions, of dy * y_hat with y_hat = (a x + b - kappa) r, and of dy.
-        along_centred, total = torch.addcmul(along, centre, total, value=-1).view_as(inner), total.view_as(inner)
-        across = torch.addcmul((b - kappa) * total, a, along.view_as(inner)) * r
-        u = (gain * across).mean(2, keepdim=True) * r.square() / -positions
-        t = (gain * total).mean(2, keepdim=True) * r / -positions - kappa * u
-        slope, constant = u * a.square(), torch.addcmul(t, u, b) * a
-        # Sums of dz and of dz * (x - centre); the mean of u z + t is `between`.
-        between = torch.addcmul(t, inner, u)
-        dz = torch.add(outer * total, between, alpha=positions)
-        off = torch.addcmul(between * (mean - centre).view_as(inner), u, a * var.view_as(inner))
-        dz_x = torch.add(outer * along_centred, off, alpha=positions)
-        dweight, dbias = dz_x.sum(0).flatten() * inverse, dz.sum(0).flatten()
+        n, positions, gain = len(x), x[0, 0].numel(), parameters[2].view(groups, -1)
+        along, total, room = sums(dy, x)
+        # Sums over positions of dy * (x - mu), of dy * y_hat and of dy.
+        along, total = torch.addcmul(along, mean, total, value=-1).view_as(off), total.view_as(off)
+        across = torch.addcmul(off * total, a, along).mul_(r)
+        both = torch.stack((across, total))
+        # u and t, and u o + t, times positions: a group has positions * C / G values.
+        u, t = ((gain * both).sum(3, keepdim=True) * (r * (-1 / a.shape[1]))).unbind()
+        u = u * r
+        between = torch.addcmul(t, u, off)
+        # Sums of dz and of dz * (x - centre).
+        dz = torch.addcmul(between, outer, total)
+        dz_x = torch.addcmul(u * (a * var.view_as(off)), outer, along).addcmul_((mean - centre).view_as(off), dz)
+        dweight, dbias = dz_x.sum(0).view_as(inverse) * inverse, dz.sum(0)
+        slope, constant = u * (a * a), between * a
         if not estimated:
-            share = x.shape[1] / x.numel()
-            through = a * (inverse * dweight).view_as(a) * share
+            through = a * (inverse * dweight).view_as(a) * (1 / n)
+            constant = torch.addcmul(constant, a, dbias, value=-1 / n)
+            constant = torch.addcmul(constant, slope, mean.view_as(off), value=-1).addcmul_(through, centre.view_as(a))
             slope = slope - through
-            constant = constant + torch.addcmul(centre.view_as(a) * through, a, dbias.view_as(a), value=-share)
-        dx = add_affine(dx, x, slope.flatten(1), constant.flatten(1))
-        outer_grads = (v.sum(0).sum_to_size(gain.shape).flatten() for v in (across, total))
-        return dx, *[None] * 7, dweight, dbias, *outer_grads
+        else:
+            constant = torch.addcmul(constant, slope, mean.view_as(off), value=-1)
+        slope, constant = (v.view_as(mean) * (1 / positions) for v in (slope, constant))
+        dx = combine(dy, scale, x, slope, constant, room)
+        outer_grads = (v.sum_to_size(gain.shape).flatten() for v in both.sum(1).unbind())
+        return dx, *[None] * 7, dweight, dbias.flatten(), *outer_grads

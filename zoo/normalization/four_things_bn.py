@@ -52,23 +52,29 @@ def _pooled(v: Tensor) -> Tensor:
 class _GhostGroupNorm(Function):
     r"""``(y, mean, var)``: standardised over ghost batch and group, and the moments of what shares a channel's sums.
 
-    Ghost batches without groups are batch norm's kernel over another view. With groups, and where memory has no such view,
-    all that touches the data are sums of each sample and channel, which are put together to those of ghost batch and group
-    S afterwards; so no memory order needs a copy. With :math:`g = \gamma\,\partial L / \partial y`,
+    Ghost batches without groups are batch norm's kernel over another view, or two passes for the moments and one for the
+    map where memory has no such view. With groups, all that touches the data are sums of each sample and channel, which
+    are put together to those of ghost batch and group S afterwards; so no memory order needs a copy. With
+    :math:`g = \gamma\,\partial L / \partial y`,
 
     .. math:: \partial L / \partial x = \frac{1}{\sigma_S} (g - E_S[g] - \hat x\, E_S[g \hat x]).
 
-    The moments are ``(N / size, C)`` or ``(N, C)``; second derivatives flow through them.
+    The moments are ``(N / size, C)``, with groups ``(N, C)``; second derivatives flow through them.
     """
 
     @staticmethod
     def forward(
         x: Tensor, weight: Tensor, bias: Tensor, size: int, groups: int, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        if groups == len(weight) and (found := _kernels.batch_norm(x, weight, bias, eps, len(x) // size)) is not None:
-            return found
+        ghosts = len(x) // size
+        if groups == len(weight):
+            if (found := _kernels.batch_norm(x, weight, bias, eps, ghosts)) is not None:
+                return found
+            mean, var = sample_moments(x, ghosts)
+            scale = weight * (var + eps).rsqrt()
+            return affine(x, scale, torch.addcmul(bias, mean, scale, value=-1)), mean, var
         mean, var = sample_moments(x)
-        shape = (size, len(x) // size, groups, -1)
+        shape = (size, ghosts, groups, -1)
         means, variances, weight, bias = (
             mean.view(shape),
             var.view(shape),
@@ -90,31 +96,38 @@ class _GhostGroupNorm(Function):
     def backward(ctx: Any, dy: Tensor | None, dmean: Tensor | None, dvar: Tensor | None) -> tuple[Tensor | None, ...]:
         x, weight, mean, var = ctx.saved_tensors
         size, groups, eps = ctx.how
+        count = x.numel() // mean.numel()  # values that share moments
         if dy is None:
             dy = torch.zeros_like(x)
-        elif dmean is None and dvar is None and groups == len(weight) and len(mean) * size == len(x):
-            found = _kernels.batch_norm_backward(dy, x, weight, mean, (var + eps).rsqrt())
-            if found is not None:
-                return *found, None, None, None
-        each = len(x) // len(mean)  # samples that share moments
-        if each > 1:
-            mean, var = mean.repeat(each, 1), var.repeat(each, 1)
-        positions, shape = x[0, 0].numel(), (size, len(x) // size, groups, -1)
-        means, gain = mean.view(shape), weight.view(groups, -1)
-        centre = _pooled(means)
-        inverse = (_pooled(var.view(shape) + (means - centre).square()) + eps).rsqrt()
-        across, along = (v.view(shape) for v in sums(dy, x, mean))
-        across = (across + (means - centre) * along) * inverse  # sum of dy x_hat
-        slope = inverse.square() * _pooled(gain * across) / -positions
-        constant = -slope * centre - inverse * _pooled(gain * along) / positions
-        scale, slope, constant = (v.expand_as(means).reshape(mean.shape) for v in (gain * inverse, slope, constant))
+        if groups == len(weight):
+            inverse = (var + eps).rsqrt()
+            if dmean is None and dvar is None:
+                found = _kernels.batch_norm_backward(dy, x, weight, mean, inverse)
+                if found is not None:
+                    return *found, None, None, None
+            across, along, room = sums(dy, x, len(mean))
+            across = torch.addcmul(across, mean, along, value=-1) * inverse  # sum of dy x_hat
+            scale = weight * inverse
+            slope = scale * inverse * across / -count
+            constant = torch.addcmul(scale * along / count, slope, mean).neg()
+        else:
+            shape = (size, len(x) // size, groups, -1)
+            means, gain = mean.view(shape), weight.view(groups, -1)
+            centre = _pooled(means)
+            inverse = (_pooled(var.view(shape) + (means - centre).square()) + eps).rsqrt()
+            across, along, room = sums(dy, x)
+            along = along.view(shape)
+            across = torch.addcmul(across.view(shape), centre, along, value=-1) * inverse
+            slope = inverse.square() * _pooled(gain * across) / -count
+            constant = -slope * centre - inverse * _pooled(gain * along) / count
+            scale, slope, constant = (v.expand_as(means).reshape(mean.shape) for v in (gain * inverse, slope, constant))
         if dmean is not None:
-            constant = constant + dmean.repeat(each, 1) / (positions * each)
+            constant = constant + dmean / count
         if dvar is not None:
-            dvar = dvar.repeat(each, 1) * (2 / (positions * each))
+            dvar = dvar * (2 / count)
             slope, constant = slope + dvar, constant - dvar * mean
-        dweight, dbias = (v.sum((0, 1)).flatten() for v in (across, along))
-        return combine(dy, scale, x, slope, constant), dweight, dbias, None, None, None
+        dweight, dbias = (v.sum((0, 1) if groups < len(weight) else 0).flatten() for v in (across, along))
+        return combine(dy, scale, x, slope, constant, room), dweight, dbias, None, None, None
 
 
 class FourThingsBatchNorm2d(nn.Module):

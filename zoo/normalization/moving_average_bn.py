@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.normalization._affine import add_affine, affine, scale_shift, scaled
+from zoo.normalization._affine import affine, combine, scale_shift, sums
 from zoo.normalization._function import call
 from zoo.normalization._statistics import check_batch, check_input, kept, recomputing, second_moment
 from zoo.numerics import wide
@@ -23,30 +23,33 @@ class _MovingNormalise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        x: Tensor, gain: Tensor, bias: Tensor, var: Tensor, store: Tensor, slot: Tensor, moving: Tensor
+        x: Tensor, weight: Tensor, bias: Tensor, var: Tensor, r: Tensor, store: Tensor, slot: Tensor, moving: Tensor
     ) -> Tensor:
-        scale = gain * var.rsqrt()
+        scale = weight * r * var.rsqrt()
         return affine(x, scale[None], bias.to(scale.dtype)[None])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        x, gain, _, var, store, slot, moving = inputs
-        ctx.save_for_backward(x, gain, var, slot, moving)
+        x, weight, _, var, r, store, slot, moving = inputs
+        ctx.save_for_backward(x, weight, var, r, slot, moving)
         ctx.store = store  # written in backward, so autograd must not check its version
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, gain, var, slot, moving = ctx.saved_tensors
+        x, weight, var, r, slot, moving = ctx.saved_tensors
         inverse = var.rsqrt()
-        dx, (along,), (dbias,) = scaled(dy, x, (gain * inverse)[None])
-        dgain = along * inverse  # sum of dy * z
-        now = gain * dgain * (x.shape[1] / x.numel())  # E[g_z z], g_z = gain * dy
+        gain = weight * r
+        (along,), (dbias,), room = sums(dy, x, 1)
+        dz = along * inverse  # sum of dy * z
+        now = gain * dz * (x.shape[1] / x.numel())  # E[g_z z], g_z = gain * dy
         with torch.no_grad():
-            store = torch.where(slot[:, None], now, ctx.store)
+            store = torch.where(slot, now, ctx.store)
             ctx.store.copy_(store)
             statistic = torch.where(moving, store.mean(0), now)
-        slope = statistic * inverse.square()
-        return add_affine(dx, x, -slope[None]), dgain, dbias, None, None, None, None
+        scale = gain * inverse
+        slope = (statistic * inverse.square()).neg()[None]
+        dx = combine(dy, scale[None], x, slope, torch.zeros_like(slope), room)
+        return dx, dz * r, dbias, None, None, None, None, None
 
 
 class MovingAverageBatchNorm2d(nn.Module):
@@ -121,22 +124,23 @@ class MovingAverageBatchNorm2d(nn.Module):
         again = recomputing()
         with torch.no_grad():
             step = self.num_batches_tracked - int(again)  # steps before this one
-            slot = torch.arange(self.buffer_size, device=x.device) == step % self.buffer_size
+            slot = (torch.arange(self.buffer_size, device=x.device) == step % self.buffer_size)[:, None]
             moving = step >= self.warmup
             square = second_moment(x)
-            store = torch.where(slot[:, None], square, self.square_store)
+            store = torch.where(slot, square, self.square_store)
             var = torch.where(moving, store.mean(0), square)
             running = wide(self.running_var)
             if again:
                 running = (running - (1 - self.decay) * var) / max(self.decay, 1e-12)
-            correction = ((var + self.eps) / (running + self.eps)).sqrt().clamp(1 / self.clip, self.clip)
-            r = torch.where(step >= self.clip_after, correction, torch.ones_like(correction))
+            moved, var = var, var + self.eps
+            r = (var / (running + self.eps)).sqrt_().clamp_(1 / self.clip, self.clip)
+            r = torch.where(step >= self.clip_after, r, 1.0)
             if not again:
                 self.square_store.copy_(store)
-                self.running_var.lerp_(var.to(self.running_var.dtype), 1 - self.decay)
+                self.running_var.lerp_(moved.to(self.running_var.dtype), 1 - self.decay)
                 self.num_batches_tracked.add_(1)
-            var, r, slot, moving = kept(var + self.eps, r, slot, moving)
-        return call(_MovingNormalise, x, self.weight * r, self.bias, var, self.gradient_store, slot, moving)
+            var, r, slot, moving = kept(var, r, slot, moving)
+        return call(_MovingNormalise, x, self.weight, self.bias, var, r, self.gradient_store, slot, moving)
 
     def eval_affine(self) -> tuple[Tensor, Tensor]:
         """``(scale, shift)`` of the evaluation form ``x * scale + shift``, for folding into the layer before."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.utils.hooks import RemovableHandle
 
-from zoo.normalization._affine import add_affine, affine, sample_moments, scale_shift, scaled
+from zoo.normalization._affine import affine, combine, sample_moments, scale_shift, sums
 from zoo.normalization._statistics import check_batch, kept, recomputing
 from zoo.numerics import wide
 
@@ -70,7 +70,7 @@ class _StreamedBatchNorm(Function):
         x, weight, gap, mu, inverse, scale = ctx.saved_tensors
         past, share = _open(ctx.store, *ctx.beta[:2])
         (past_mu, past_moment), (share_mu, share_moment) = past.unbind(), (share + ctx.beta[2]).unbind()
-        dx, (along,), (total,) = scaled(dy, x, scale[None])
+        (along,), (total,), room = sums(dy, x, 1)
         dweight = torch.addcmul(along, mu, total, value=-1).mul_(inverse)
         moment = dweight * scale * inverse * -0.5
         streamed_moment = torch.addcmul(past_moment, share_moment, moment)
@@ -79,7 +79,7 @@ class _StreamedBatchNorm(Function):
         share_of_each = x.shape[1] / x.numel()
         slope = streamed_moment * (2 * share_of_each)
         constant = torch.addcmul(past_mu, share_mu, mean).mul_(share_of_each).addcmul_(mu, slope, value=-1)
-        dx = add_affine(dx, x, slope[None], constant[None])
+        dx = combine(dy, scale[None], x, slope[None], constant[None], room)
         return dx, None if weight is None else dweight, total if ctx.needs_input_grad[2] else None, *[None] * 8
 
 
