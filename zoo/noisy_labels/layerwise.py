@@ -228,8 +228,8 @@ def _known(model: nn.Module) -> bool:
             return False
         if type(m) in _CONVOLUTIONS and (m.padding_mode != "zeros" or isinstance(m.padding, str)):
             return False
-        if any(p.dtype not in (torch.float32, torch.float64) for p in own):
-            return False
+        if any(type(p) is not nn.Parameter or p.dtype not in (torch.float32, torch.float64) for p in own):
+            return False  # parts of a parameter, quantized ones, half precision
     return True
 
 
