@@ -215,6 +215,8 @@ def _known(model: nn.Module) -> bool:
             return False
         if getattr(m, "_compiled_call_impl", None) is not None or type(m).__name__ == "OptimizedModule":
             return False
+        if isinstance(m, nn.DataParallel):
+            return False
         if isinstance(m, _BatchNorm) and (m.training or m.running_mean is None):
             return False
         if not own:
