@@ -53,28 +53,28 @@ def funnel(x: Tensor, weight: Tensor, gain: Tensor, shift: Tensor, eps: float) -
     """
     wide, channels = _accumulation(x), x.shape[1]
     weight, gain, shift = weight.to(x.dtype), gain.to(wide), shift.to(wide)
-    y = torch.empty_like(x)
     mean = torch.zeros(channels, dtype=wide, device=x.device)
     moment = torch.zeros_like(mean)  # sum of squared deviations
+    responses: list[tuple[slice, Tensor, Tensor]] = []  # each part's, about the mean of that part
     seen = 0
     with without_autocast(x.device.type):
         for part in _parts(x):
-            z = F.conv2d(x[part], weight, None, 1, _padding(weight), 1, channels)
-            y[part] = z
-            z = z.to(wide)
+            z = F.conv2d(x[part], weight, None, 1, _padding(weight), 1, channels).to(wide)
             n = z.numel() // channels
             own = z.sum((0, 2, 3)) / n
+            responses.append((part, z.sub_(_column(own)), own))
             # Chan's rule joins parts without ever forming E z^2 - (E z)^2.
-            moment += torch.linalg.vector_norm(z.sub_(_column(own)), dim=(0, 2, 3)).square_()
-            step = own.sub_(mean)
+            moment += torch.linalg.vector_norm(z, dim=(0, 2, 3)).square_()
+            step = own - mean
             moment += step.square() * (seen * n / (seen + n))
             mean += step * (n / (seen + n))
             seen += n
         var = moment / seen
         scale = gain * torch.rsqrt(var + eps)
-        offset = shift - mean * scale
-        for part in _parts(x):
-            t = (y[part].to(wide) * _column(scale)).add_(_column(offset)).to(x.dtype)
+        y = torch.empty_like(x)
+        while responses:
+            part, z, own = responses.pop()  # the last part is still in cache; memory is given back on the way
+            t = z.mul_(_column(scale)).add_(_column((own - mean) * scale + shift)).to(x.dtype)
             torch.maximum(x[part], t, out=y[part])
     return y, mean, var
 
@@ -99,33 +99,37 @@ def funnel_backward(
     """
     wide, channels = _accumulation(x), x.shape[1]
     window, padding = weight.to(x.dtype), _padding(weight)
-    g1, b1 = gain.to(wide), shift.to(wide)
+    b1 = shift.to(wide)
     inverse = torch.rsqrt(var + eps)
-    scale = g1 * inverse
-    centred = torch.empty_like(x, dtype=wide)
-    grad_x = torch.empty_like(x)  # holds the funnel's share of the gradient until the sums are known
+    scale = gain.to(wide) * inverse
+    centred = []
+    grad_x = torch.empty_like(x)  # holds twice the funnel's share of the gradient until the sums are known
     grad_gain, grad_shift = torch.zeros_like(mean), torch.zeros_like(mean)
     with without_autocast(x.device.type):
         for part in _parts(x):
-            z = F.conv2d(x[part], window, None, 1, padding, 1, channels)
-            c = torch.sub(z, _column(mean), out=centred[part])
+            c = F.conv2d(x[part], window, None, 1, padding, 1, channels).to(wide).sub_(_column(mean))
+            centred.append(c)
             t = (c * _column(scale)).add_(_column(b1)).to(x.dtype)  # addcmul broadcasts at half this speed
-            choice = t.sub_(x[part]).sign_().add_(1).mul_(0.5)
-            share = torch.mul(choice, grad[part], out=grad_x[part])
-            grad_shift += share.sum((0, 2, 3), dtype=wide)
-            grad_gain += (share * c).sum((0, 2, 3))
+            wins = t.sub_(x[part]).sign_()
+            twice = torch.addcmul(grad[part], grad[part], wins, out=grad_x[part])
+            grad_shift += twice.sum((0, 2, 3), dtype=wide)
+            grad_gain += (twice * c).sum((0, 2, 3))
         n = x.numel() // channels
-        grad_gain *= inverse
-        slope, level = _column(-grad_gain / n * scale * inverse), _column(-grad_shift / n * scale)
+        grad_shift *= 0.5
+        grad_gain *= inverse * 0.5
+        slope, level = _column(-grad_gain / n * inverse), _column(-grad_shift / n)
         grad_weight = torch.zeros_like(weight, dtype=wide)
-        for part in _parts(x):
+        # The gradient of the response is scale * back; scale, one number a channel, goes into the window instead.
+        scaled = (weight * scale.view(-1, 1, 1, 1)).to(x.dtype)
+        for part in reversed(_parts(x)):
             # In place on the centred response, which nobody reads again.
-            back = centred[part].mul_(slope).add_(level).add_(grad_x[part] * _column(scale)).to(x.dtype)
+            back = centred.pop().mul_(slope).add_(level).add_(grad_x[part], alpha=0.5).to(x.dtype)
             through, own, _ = torch.ops.aten.convolution_backward(
-                back, x[part], window, None, [1, 1], padding, [1, 1], False, [0, 0], channels, [True, True, False]
+                back, x[part], scaled, None, [1, 1], padding, [1, 1], False, [0, 0], channels, [True, True, False]
             )
             grad_weight += own
-            torch.sub(grad[part], grad_x[part], out=grad_x[part]).add_(through)
+            torch.sub(grad[part], grad_x[part], alpha=0.5, out=grad_x[part]).add_(through)
+        grad_weight *= scale.view(-1, 1, 1, 1)
     return grad_x, grad_weight.to(weight.dtype), grad_gain.to(gain.dtype), grad_shift.to(shift.dtype)
 
 
