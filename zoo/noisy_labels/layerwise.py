@@ -99,7 +99,7 @@ class Pass:
     """One pass of the network with the slopes of all losses along a direction.
 
     Args:
-        model: a network that :func:`suits`.
+        model: a network of :func:`known` layers that :func:`suits`.
         params: its trained parameters by name.
         direction: tensors like ``params``.
         input, target: ``(N, *)`` and classes ``(N,)``.
@@ -207,10 +207,14 @@ def structure(model: nn.Module, input: Tensor) -> tuple[Any, ...]:
     return modules, tuple(p.requires_grad for p in model.parameters()), input.shape[1:], input.dtype
 
 
-def _known(model: nn.Module) -> bool:
-    """Whether all trained parameters belong to layers that are linear in them, and nothing watches these layers."""
+def known(model: nn.Module, input: Tensor) -> bool:
+    """Whether all trained parameters belong to layers that are linear in them, nothing watches them, and samples can be told
+    from each other.
+    """
+    if len(input) < 2 or not input.is_floating_point() or input.requires_grad:
+        return False
     for m in model.modules():
-        own = [p for p in m.parameters(recurse=False) if p.requires_grad]
+        own = [p for p in m._parameters.values() if p is not None and p.requires_grad]
         if m._backward_hooks or m._backward_pre_hooks:  # they would be shown gradients of unweighted losses
             return False
         if getattr(m, "_compiled_call_impl", None) is not None or type(m).__name__ == "OptimizedModule":
@@ -236,13 +240,11 @@ def _known(model: nn.Module) -> bool:
 
 
 def suits(model: nn.Module, params: Params, direction: Params, input: Tensor, target: Tensor) -> bool:
-    """Whether :class:`Pass` is right for a network: by its modules, then measured on the first samples of a batch.
+    """Whether :class:`Pass` is right for a network of :func:`known` layers, measured on the first samples of a batch.
 
-    Measured are that no sample's loss has a gradient for another sample's input, exactly, and that slopes and weighted
+    It is if no sample's loss has a gradient for another sample's input, exactly, and if slopes and weighted
     gradients agree with autograd's, sample by sample, which finds parameters that are used in other ways too.
     """
-    if not (input.is_floating_point() and not input.requires_grad and _known(model)):
-        return False
     x, y = input[:SAMPLES], target[:SAMPLES]
     with same_randomness(input.device):
         leaf = x.clone().requires_grad_()

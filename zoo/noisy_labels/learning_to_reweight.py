@@ -79,7 +79,7 @@ class LearningToReweight(Algorithm):
 
     def _by_layer(self, params: Params, direction: Params, input: Tensor, target: Tensor) -> bool:
         model = self.trainable_module
-        if not (self.layerwise and torch.is_grad_enabled() and len(input) > 1 and alone(model)):
+        if not (self.layerwise and torch.is_grad_enabled() and alone(model) and layerwise.known(model, input)):
             return False
         key = layerwise.structure(model, input)
         if key not in self._suits:
