@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from zoo.normalization._affine import observe, scale_shift
+from zoo.normalization import _kernels
+from zoo.normalization._affine import combine, observe, sample_moments, scale_shift, spread, sums
 from zoo.normalization.batch_channel_norm import BatchChannelNorm2d
 from zoo.normalization.four_things_bn import FourThingsBatchNorm2d
 
@@ -96,3 +97,46 @@ def test_second_derivatives_of_the_layers(make):
     x = torch.randn(4, 4, 2, 1, dtype=torch.float64, requires_grad=True)
     assert gradcheck(call, (x, *given))
     assert gradgradcheck(call, (x, *given))
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+@pytest.mark.parametrize("size", [(32, 16), (48, 48)], ids=["few", "many"])  # below and above `_kernels.FEW`
+def test_moments_of_each_sample_and_of_ghost_batches(order, offset, size):
+    x = (torch.randn(4, 64, *size) * 2 + offset).contiguous(memory_format=order)
+    with torch.no_grad():
+        for samples in (1, 2, 4):
+            rows = x.double().unflatten(0, (-1, samples))
+            mean, var = sample_moments(x, samples)
+            assert mean.shape == var.shape == (samples, 64)
+            assert torch.allclose(mean.double(), rows.mean((0, 3, 4)), rtol=4e-6, atol=1e-6)
+            assert torch.allclose(var.double(), rows.var((0, 3, 4), correction=0), rtol=2e-5)
+        pooled = _kernels.pooled(*sample_moments(x))
+    for found, wanted in zip(
+        pooled, (x.double().mean((0, 2, 3)), x.double().var((0, 2, 3), correction=0)), strict=True
+    ):
+        assert torch.allclose(found.double(), wanted, rtol=2e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("samples", [1, 2, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_combining(dtype, samples, order):
+    """The same with kernels, with plain terms, and with a gain of zero."""
+    x, dy = (torch.randn(4, 3, 5, 6).contiguous(memory_format=order).to(dtype) for _ in range(2))
+    a, b, c = (torch.randn(samples, 3) for _ in range(3))
+    a[0, 0] = 0
+    wanted = sum(
+        v.repeat(4 // samples, 1)[..., None, None] * u.double() for v, u in ((a, dy), (b, x), (c, torch.ones(1)))
+    )
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled):
+            along, total, room = sums(dy, x, samples)
+            found = combine(dy, a, x, b, c, room)
+            without = combine(dy, a, x, b)
+        for received, expected in ((found, wanted), (without + spread(c, x), wanted)):
+            error = (received.double() - expected).abs().max()
+            assert error < {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 6e-2}[dtype]
+        for received, product in ((along, dy.double() * x.double()), (total, dy.double())):
+            expected = product.unflatten(0, (-1, samples)).sum((0, 3, 4))
+            assert torch.allclose(received.double(), expected, atol=1e-4)

@@ -109,3 +109,15 @@ def test_the_kernels_constants_stay(name: str) -> None:
         mean, var, _ = _kernels._standard(size, torch.float32)
         assert not mean.any()
         assert (var == 1).all()
+
+
+def test_evaluation_in_inference_mode_leaves_training_possible() -> None:
+    _kernels._standard.cache_clear()
+    _kernels.counting.cache_clear()
+    layer, x = zoo.create("moving_average_bn", 6), torch.randn(4, 6, 5, 5)
+    with torch.inference_mode():
+        layer.eval()(x)
+        layer.train()(x)
+    leaf = x.clone().requires_grad_()
+    layer(leaf).sum().backward()
+    assert leaf.grad.isfinite().all()

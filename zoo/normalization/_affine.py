@@ -27,16 +27,20 @@ def spread(v: Tensor, x: Tensor) -> Tensor:
 
 def total(x: Tensor, samples: int = 0) -> Tensor:
     """Sum over positions, ``(N, C)``, and over the samples i that have ``i mod samples`` in common: ``(samples, C)``."""
-    dims = [*([0] if samples == 1 else []), *range(2, x.dim())]
-    x = x.sum(dims, keepdim=True).flatten(1) if dims else x
-    return x.view(-1, samples, x.shape[1]).sum(0) if 1 < samples < len(x) else x
+    if samples == 1:
+        return x.sum((0, *range(2, x.dim()))).unsqueeze(0)
+    x = x.sum(list(range(2, x.dim()))) if x.dim() > 2 else x
+    return x.view(-1, samples, x.shape[1]).sum(0) if 0 < samples < len(x) else x
 
 
-def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """``x * scale + shift`` with both ``(N, C)`` or ``(1, C)``, computed in float32 at least."""
+def affine(x: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
+    """``x * scale + shift`` with both ``(samples, C)``, computed in float32 at least; None: 0."""
     if (y := _kernels.affine(x, scale, shift)) is not None:
         return y
-    a, b = spread(scale, x), spread(shift, x)
+    a = spread(scale, x)
+    if shift is None:
+        return (wide(x) * a).to(x.dtype)
+    b = spread(shift, x)
     # One pass where the channels are the innermost axis; elsewhere torch's addcmul is slower than two.
     y = torch.addcmul(b, wide(x), a) if x.stride(1) == 1 else (wide(x) * a).add_(b)
     return y.to(x.dtype)
@@ -61,10 +65,8 @@ def scaled(dy: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 def add_affine(dx: Tensor, x: Tensor, slope: Tensor, constant: Tensor | None = None) -> Tensor:
     """``dx + x * slope + constant`` like :func:`affine`; in place, unless derivatives follow: nobody else holds ``dx``."""
-    if x.dtype in _kernels.HALF:
-        y = _kernels.affine(x, slope, torch.zeros_like(slope) if constant is None else constant)
-        if y is not None:
-            return dx.add_(y)
+    if x.dtype in _kernels.HALF and (y := _kernels.affine(x, slope, constant)) is not None:
+        return dx.add_(y)
     a = spread(slope, x)
     if torch.is_grad_enabled() or dx.dtype != slope.dtype:
         y = torch.addcmul(dx, wide(x), a)
@@ -73,23 +75,20 @@ def add_affine(dx: Tensor, x: Tensor, slope: Tensor, constant: Tensor | None = N
     return dx if constant is None else dx.add_(spread(constant, x))
 
 
-def combine(dy: Tensor, a: Tensor, x: Tensor, b: Tensor, c: Tensor, room: Tensor | None = None) -> Tensor:
-    """``dy * a + x * b + c`` with numbers ``(N, C)`` or ``(1, C)``, in the dtype of ``x``.
+def combine(dy: Tensor, a: Tensor, x: Tensor, b: Tensor, c: Tensor | None = None, room: Tensor | None = None) -> Tensor:
+    """``dy * a + x * b + c`` with numbers ``(samples, C)``, in the dtype of ``x``; None: 0.
 
-    In bfloat16 ``a`` is rounded first and ``b`` and ``c`` are scaled along: the gradient is off by a factor per channel,
-    half an ulp at most, and not in its mean or its product with ``x``, which the norms make zero.
+    In bfloat16 ``a`` is rounded before it multiplies, which moves a value by half an ulp at most: so does storing
+    ``dy * a``, which this saves. Its range is that of float32, unlike float16's.
 
     Args:
         room: overwritten by the result where that saves memory; like ``x``, read by nobody.
     """
-    if x.dtype == torch.bfloat16 and _kernels.fits(x, dy):
-        rounded = a.to(x.dtype)
-        off = (rounded / a).nan_to_num_(1.0)  # a gain of zero
-        if (y := _kernels.affine(x, b * off, c * off)) is not None:
-            return y.addcmul_(dy, spread(rounded, x))
-    elif x.dtype in _kernels.HALF and (y := _kernels.affine(x, b, c)) is not None:
-        return y.add_(affine(dy, a, torch.zeros_like(a)))  # both rounded, the second is most of it
-    if room is not None and x.stride(1) == 1:
+    if x.dtype in _kernels.HALF and (y := _kernels.affine(x, b, c)) is not None:
+        if x.dtype == torch.bfloat16:
+            return y.addcmul_(dy, spread(a.to(x.dtype), x))
+        return y.add_(affine(dy, a, None))  # both rounded, the second is most of it
+    if room is not None and c is not None and x.stride(1) == 1:
         return torch.addcmul(spread(c, x), x, spread(b, x), out=room).addcmul_(dy, spread(a, x))
     return affine(wide(x), b, c).addcmul_(wide(dy), spread(a, x)).to(x.dtype)
 

@@ -6,6 +6,7 @@ whatever stands in dimension 1, so a view decides which values share a statistic
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
@@ -27,17 +28,22 @@ def fits(*tensors: Tensor) -> bool:
     """
     if torch.is_grad_enabled() or traced() or torch._C._len_torch_dispatch_stack():
         return False
-    for t in tensors:
-        if not t.is_cpu or t.numel() == 0:
-            return False
-    return True
+    return all(t.is_cpu and t.numel() > 0 for t in tensors)
 
 
 @lru_cache(maxsize=64)
 def _standard(size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
     """Mean 0 and variance 1, and two empty outputs, written by nobody: making them at each call would show."""
-    unused = torch.empty(0, dtype=dtype), torch.empty(0, dtype=dtype)
-    return torch.zeros(size, dtype=dtype), torch.ones(size, dtype=dtype), unused
+    with torch.inference_mode(False):  # one call may be evaluation, the next one training
+        unused = torch.empty(0, dtype=dtype), torch.empty(0, dtype=dtype)
+        return torch.zeros(size, dtype=dtype), torch.ones(size, dtype=dtype), unused
+
+
+@lru_cache(maxsize=64)
+def counting(size: int) -> Tensor:
+    """0, 1, ..., written by nobody."""
+    with torch.inference_mode(False):
+        return torch.arange(size)
 
 
 def rows(x: Tensor, samples: int = 1) -> Tensor | None:
@@ -46,11 +52,14 @@ def rows(x: Tensor, samples: int = 1) -> Tensor | None:
     With ``samples`` 1 all samples share them; with N each has its own; between the two sample i belongs to
     ``i mod samples``. Channels-last memory has the first view only.
     """
+    if samples == 1 and (x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))):
+        return x
     n, c = x.shape[:2]
     if x.is_contiguous():
         return x.view(n // samples, samples * c, -1)
-    last = x.movedim(1, -1)
-    return last.view(1, -1, 1, c).permute(0, 3, 1, 2) if samples == 1 and last.is_contiguous() else None
+    if samples > 1 or not (last := x.movedim(1, -1)).is_contiguous():
+        return None
+    return last.view(1, -1, 1, c).permute(0, 3, 1, 2)
 
 
 def unrows(v: Tensor, x: Tensor) -> Tensor:
@@ -58,6 +67,8 @@ def unrows(v: Tensor, x: Tensor) -> Tensor:
 
     A view must not leave an autograd function as its output: an activation in place behind the norm would be refused.
     """
+    if v.shape == x.shape:
+        return v
     if x.is_contiguous():
         return v.view(x.shape)
     return v.permute(0, 2, 3, 1).reshape(x.movedim(1, -1).shape).movedim(-1, 1)
@@ -100,26 +111,40 @@ def moments(x: Tensor, samples: int = 1) -> tuple[Tensor, Tensor] | None:
     half = x.dtype in HALF
     if not fits(x) or (not half and x.is_contiguous()):
         return None
-    scratch = torch.empty(x.shape[1] * samples, dtype=wide_dtype(x))  # running values: they say in which precision to answer
+    # Running values: they say in which precision to answer.
+    scratch = torch.empty(x.shape[1] * samples, dtype=wide_dtype(x))
     if (v := rows(x, samples)) is not None:
         mean, var = torch.batch_norm_update_stats(v, scratch, scratch, 0.0)
-        return (mean if half else v.mean((0, 2, 3))).view(samples, -1), var.view(samples, -1)
-    last = x.movedim(1, -1)
-    if samples == len(x) and last.is_contiguous() and x[0].numel() >= LARGE and x[0, 0].numel() <= FEW:
-        scratch = scratch[: x.shape[1]]
-        found = [torch.batch_norm_update_stats(v, scratch, scratch, 0.0) for v in last.flatten(1, -2).unbind()]
-        mean, var = (torch.stack(v) for v in zip(*found, strict=True))
-        return mean, var
-    return None
+        return (mean if half else v.mean((0, *range(2, v.dim())))).view(samples, -1), var.view(samples, -1)
+    n, c, *size = x.shape
+    positions = math.prod(size)
+    if samples != n or c * positions < LARGE or positions > FEW or not (last := x.movedim(1, -1)).is_contiguous():
+        return None
+    scratch = scratch.narrow(0, 0, c)
+    found = [torch.batch_norm_update_stats(v, scratch, scratch, 0.0) for v in last.view(n, positions, c).unbind()]
+    mean, var = (torch.stack(v) for v in zip(*found, strict=True))
+    return mean, var
 
 
-def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor | None:
+def pooled(mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Moments ``(C,)`` of all samples from those of each, ``(N, C)``. None: no kernel."""
+    if not fits(mean):
+        return None
+    scratch = torch.empty(mean.shape[1], dtype=mean.dtype)
+    centre, between = torch.batch_norm_update_stats(mean, scratch, scratch, 0.0)
+    return centre, between.add_(var.mean(0))
+
+
+def affine(x: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor | None:
     """``x * scale + shift``, both ``(samples, C)``, rounded once: evaluation with mean 0 and variance 1. None: no kernel."""
-    if not fits(x) or not _wide_enough(x, scale, shift) or (v := rows(x, len(scale))) is None:
+    if not fits(x) or not _wide_enough(x, scale, scale if shift is None else shift):
+        return None
+    if (v := rows(x, len(scale))) is None:
         return None
     y, out = _empty(x, len(scale))
-    scale, shift = scale.reshape(-1), shift.reshape(-1)
+    scale = scale.reshape(-1)
     mean, var, unused = _standard(len(scale), scale.dtype)
+    shift = mean if shift is None else shift.reshape(-1)
     torch.native_batch_norm(v, scale, shift, mean, var, False, 0.0, _NO_EPS, out=(out, *unused))
     return y
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from zoo.normalization import _kernels
 from zoo.normalization._affine import affine, combine, observe, sample_moments, scale_shift, sums
 from zoo.normalization._function import traced
 from zoo.normalization._statistics import (
@@ -192,6 +193,8 @@ class _AnyBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 def _pooled(mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
     """Moments ``(C,)`` of all samples from those of each, ``(N, C)``."""
+    if (found := _kernels.pooled(mean, var)) is not None:
+        return found
     centre = mean.mean(0)
     return centre, torch.addcmul(var, mean - centre, mean - centre).mean(0)
 
@@ -259,7 +262,7 @@ class _TwoNorms(Function):
             y = _terms(x, *fixed, groups, eps, *parameters)
             dx, *grads = torch.autograd.grad(y, (x, *parameters), dy, create_graph=True, materialize_grads=True)
             return dx, *[None] * 7, *grads
-        n, positions, gain = len(x), x[0, 0].numel(), parameters[2].view(groups, -1)
+        n, positions, gain = len(x), x.shape[2:].numel(), parameters[2].view(groups, -1)
         along, total, room = sums(dy, x)
         # Sums over positions of dy * (x - mu), of dy * y_hat and of dy.
         along, total = torch.addcmul(along, mean, total, value=-1).view_as(off), total.view_as(off)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.normalization import _kernels
 from zoo.normalization._affine import affine, combine, scale_shift, sums
 from zoo.normalization._function import call
 from zoo.normalization._statistics import check_batch, check_input, kept, recomputing, second_moment
@@ -15,41 +16,37 @@ from zoo.numerics import wide
 
 
 class _MovingNormalise(torch.autograd.Function):
-    r""":math:`y = g x / \chi + b`, whose derivative uses a moving average of the gradient's statistic.
+    r""":math:`y = \gamma r x / \chi + b`, whose derivative uses a moving average of the gradient's statistic.
 
-    ``store`` keeps the last m values of :math:`E[\partial L/\partial z \cdot z]`, ``slot`` marks the row of this step
-    and ``moving`` says whether the average of all rows or the current value is used.
+    ``ratio`` is :math:`r / \chi` and ``var`` :math:`\chi^2`, both ``(1, C)``. ``store`` keeps the last m values of
+    :math:`E[\partial L/\partial z \cdot z]`, ``slot`` ``(m, 1)`` marks the row of this step and ``moving`` says whether the
+    average of all rows or the current value is used.
     """
 
     @staticmethod
     def forward(
-        x: Tensor, weight: Tensor, bias: Tensor, var: Tensor, r: Tensor, store: Tensor, slot: Tensor, moving: Tensor
+        x: Tensor, weight: Tensor, bias: Tensor, ratio: Tensor, var: Tensor, store: Tensor, slot: Tensor, moving: Tensor
     ) -> Tensor:
-        scale = weight * r * var.rsqrt()
-        return affine(x, scale[None], bias.to(scale.dtype)[None])
+        return affine(x, weight * ratio, bias.to(ratio.dtype).unsqueeze(0))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        x, weight, _, var, r, store, slot, moving = inputs
-        ctx.save_for_backward(x, weight, var, r, slot, moving)
+        x, weight, _, ratio, var, store, slot, moving = inputs
+        ctx.save_for_backward(x, weight, ratio, var, slot, moving)
         ctx.store = store  # written in backward, so autograd must not check its version
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, var, r, slot, moving = ctx.saved_tensors
-        inverse = var.rsqrt()
-        gain = weight * r
-        (along,), (dbias,), room = sums(dy, x, 1)
-        dz = along * inverse  # sum of dy * z
-        now = gain * dz * (x.shape[1] / x.numel())  # E[g_z z], g_z = gain * dy
+        x, weight, ratio, var, slot, moving = ctx.saved_tensors
+        along, total, room = sums(dy, x, 1)
+        scale, dweight = weight * ratio, along * ratio
+        now = weight * dweight * (x.shape[1] / x.numel())  # E[g_z z], g_z = weight * r * dy
         with torch.no_grad():
             store = torch.where(slot, now, ctx.store)
             ctx.store.copy_(store)
             statistic = torch.where(moving, store.mean(0), now)
-        scale = gain * inverse
-        slope = (statistic * inverse.square()).neg()[None]
-        dx = combine(dy, scale[None], x, slope, torch.zeros_like(slope), room)
-        return dx, dz * r, dbias, None, None, None, None, None
+        dx = combine(dy, scale, x, (statistic / var).neg(), None, room)
+        return dx, dweight.squeeze(0), total.squeeze(0), None, None, None, None, None
 
 
 class MovingAverageBatchNorm2d(nn.Module):
@@ -123,24 +120,29 @@ class MovingAverageBatchNorm2d(nn.Module):
         check_batch("moving_average_bn", x)
         again = recomputing()
         with torch.no_grad():
-            step = self.num_batches_tracked - int(again)  # steps before this one
-            slot = (torch.arange(self.buffer_size, device=x.device) == step % self.buffer_size)[:, None]
-            moving = step >= self.warmup
+            step = self.num_batches_tracked - 1 if again else self.num_batches_tracked  # steps before this one
+            rows = (
+                _kernels.counting(self.buffer_size)
+                if _kernels.fits(x)
+                else torch.arange(self.buffer_size, device=x.device)
+            )
+            slot = rows.unsqueeze(1) == step % self.buffer_size
+            moving, corrects = step >= self.warmup, step >= self.clip_after
             square = second_moment(x)
             store = torch.where(slot, square, self.square_store)
-            var = torch.where(moving, store.mean(0), square)
+            moved = torch.where(moving, store.mean(0), square)
             running = wide(self.running_var)
             if again:
-                running = (running - (1 - self.decay) * var) / max(self.decay, 1e-12)
-            moved, var = var, var + self.eps
+                running = (running - (1 - self.decay) * moved) / max(self.decay, 1e-12)
+            var = (moved + self.eps).unsqueeze(0)
             r = (var / (running + self.eps)).sqrt_().clamp_(1 / self.clip, self.clip)
-            r = torch.where(step >= self.clip_after, r, 1.0)
+            ratio = torch.where(corrects, r, 1.0) * var.rsqrt()
             if not again:
                 self.square_store.copy_(store)
                 self.running_var.lerp_(moved.to(self.running_var.dtype), 1 - self.decay)
                 self.num_batches_tracked.add_(1)
-            var, r, slot, moving = kept(var, r, slot, moving)
-        return call(_MovingNormalise, x, self.weight, self.bias, var, r, self.gradient_store, slot, moving)
+            ratio, var, slot, moving = kept(ratio, var, slot, moving)
+        return call(_MovingNormalise, x, self.weight, self.bias, ratio, var, self.gradient_store, slot, moving)
 
     def eval_affine(self) -> tuple[Tensor, Tensor]:
         """``(scale, shift)`` of the evaluation form ``x * scale + shift``, for folding into the layer before."""

@@ -63,7 +63,7 @@ class _StreamedBatchNorm(Function):
         shift = -mu * scale if bias is None else torch.addcmul(bias, mu, scale, value=-1)
         ctx.save_for_backward(x, weight, gap, mu, inverse, scale)
         ctx.store, ctx.beta = store, beta
-        return affine(x, scale[None], shift[None])
+        return affine(x, scale.unsqueeze(0), shift.unsqueeze(0))
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
@@ -79,7 +79,7 @@ class _StreamedBatchNorm(Function):
         share_of_each = x.shape[1] / x.numel()
         slope = streamed_moment * (2 * share_of_each)
         constant = torch.addcmul(past_mu, share_mu, mean).mul_(share_of_each).addcmul_(mu, slope, value=-1)
-        dx = combine(dy, scale[None], x, slope[None], constant[None], room)
+        dx = combine(dy, scale.unsqueeze(0), x, slope.unsqueeze(0), constant.unsqueeze(0), room)
         return dx, None if weight is None else dweight, total if ctx.needs_input_grad[2] else None, *[None] * 8
 
 
