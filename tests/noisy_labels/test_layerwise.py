@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import pytest
@@ -167,17 +168,32 @@ def test_equal_to_forward_mode(name):
 def test_other_networks_go_by_forward_mode(name):
     torch.manual_seed(0)
     algorithm, _ = same(UNSUITABLE[name]().double(), (10,))
-    assert list(algorithm._suits.values()) == [False]
+    assert True not in algorithm._suits.values()
 
 
-def test_the_mode_of_the_network_is_part_of_the_answer():
+def by_layer(algorithm):
+    """Whether the next step goes by layer: then the output has no gradient left to give."""
+    output = algorithm(*batch((10,), 1), meta_batch=batch((10,), 2))["output"]
+    with contextlib.suppress(RuntimeError):
+        output.sum().backward()
+        return False
+    return True
+
+
+def test_the_mode_of_the_network_and_its_hooks_are_part_of_the_answer():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(10, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, K)).double()
     algorithm = LearningToReweight(model)
+    seen = []
     for training in (True, False, True):
         model.train(training)
-        algorithm(*batch((10,), 1), meta_batch=batch((10,), 2))
-    assert list(algorithm._suits.values()) == [False, True]
+        seen.append(by_layer(algorithm))
+    assert seen == [False, True, False]
+    model.eval()
+    handle = model[0].register_forward_hook(lambda m, a, out: out * 2)
+    assert not by_layer(algorithm)
+    handle.remove()
+    assert by_layer(algorithm)
 
 
 @pytest.mark.parametrize(
