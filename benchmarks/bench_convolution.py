@@ -58,7 +58,7 @@ def frelu(rounds: int = 15) -> list[dict[str, Any]]:
     return rows
 
 
-def region_conv(rounds: int = 5) -> list[dict[str, Any]]:
+def region_conv(rounds: int = 15) -> list[dict[str, Any]]:
     def loop(layer: nn.Module, x: Tensor) -> Tensor:
         filters, soft = layer.filters(x), layer.guide(x).softmax(1)
         hard = F.one_hot(soft.argmax(1), soft.shape[1]).movedim(-1, 1).to(soft.dtype)
