@@ -237,24 +237,14 @@ def standardise_positions(x: Tensor, gain: float, eps: float) -> tuple[Tensor, T
     return y, mean, inverse.reciprocal_()
 
 
-def standardise_positions_backward(
-    dy: Tensor, x: Tensor, gain: float, mean: Tensor, std: Tensor, damping: tuple[float, float] | None = None
-) -> Tensor | None:
-    """What :func:`standardise_positions` owes to its input; ``damping (k, f)`` is for ``dy * (1 - k f (x - mean) / std)``.
-
-    None: no kernel.
-    """
+def standardise_positions_backward(dy: Tensor, x: Tensor, gain: float, mean: Tensor, std: Tensor) -> Tensor | None:
+    """What :func:`standardise_positions` owes to its input. None: no kernel."""
     if (maps := _maps(x, dy)) is None:
         return None
     dx, inverse = torch.empty_like(x), std.reciprocal()
     scale = torch.full((mean[0].numel(),), gain)
     moments = zip(mean.flatten(1).unbind(), inverse.flatten(1).unbind(), strict=True)
-    zero, one, _ = _standard(len(scale), scale.dtype)
     for (x_n, dy_n), out, (mean_n, inverse_n) in zip(maps, dx.flatten(2).unbind(), moments, strict=True):
-        if damping:
-            shift_n = -mean_n * inverse_n
-            y_n = torch.native_batch_norm(x_n, inverse_n, shift_n, zero, one, False, 0.0, _NO_EPS)[0]
-            dy_n = torch.addcmul(dy_n, dy_n, y_n, value=-damping[0] * damping[1])
         found = torch.ops.aten.native_batch_norm_backward.default(
             dy_n, x_n, scale, None, None, mean_n, inverse_n, True, 0.0, [True, False, False]
         )
