@@ -104,3 +104,32 @@ def test_second_derivatives_and_transforms_of_maps():
     rows = torch.func.jacrev(lambda v: ada_norm(v, dim=1))(x.detach()).flatten(0, 3).flatten(1)
     columns = torch.autograd.functional.jacobian(lambda v: ada_norm(v, dim=1), x.detach()).flatten(0, 3).flatten(1)
     assert torch.allclose(rows, columns, atol=1e-12)
+
+
+def test_compiled_maps_in_any_memory_order():
+    """Compiled, moments are stored by strides that the code works out: they must be those of what it stores."""
+    maps, step = AdaNorm2d(6, k=0.3), torch.compile(AdaNorm2d(6, k=0.3), fullgraph=True, backend="aot_eager")
+    start = torch.randn(2, 6, 3, 5)
+    for x in (start, start.permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2), start[:, :, :, 1:4]):
+        found = []
+        for layer in (maps, step):
+            leaf = x.detach().clone().requires_grad_() if x is start else x.detach().requires_grad_()
+            y = layer(leaf)
+            (grad,) = torch.autograd.grad(y, leaf, torch.arange(float(y.numel())).view(y.shape) / 50)
+            found.append((y, grad))
+        for a, b in zip(*found, strict=True):
+            assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_half_precision_differentiates_twice():
+    """The way back with kernels keeps what it standardised; with a graph it goes by the input."""
+    x = torch.randn(2, 64, 20, 20).bfloat16().requires_grad_()
+    y, probe = AdaNorm2d(64)(x), torch.randn(2, 64, 20, 20).bfloat16()
+    (plain,) = torch.autograd.grad(y, x, probe, retain_graph=True)
+    (grad,) = torch.autograd.grad(y, x, probe, create_graph=True)
+    assert (plain - grad).abs().max() <= 2**-6 * grad.abs().max()
+    (second,) = torch.autograd.grad(grad.float().square().sum(), x)
+    wide = x.detach().float().requires_grad_()
+    (first,) = torch.autograd.grad(AdaNorm2d(64)(wide), wide, probe.float(), create_graph=True)
+    (expected,) = torch.autograd.grad(first.square().sum(), wide)
+    assert (second.float() - expected).abs().max() <= 0.05 * expected.abs().max()

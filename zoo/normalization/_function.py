@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import _SingleLevelFunction
 
@@ -26,6 +27,20 @@ def _joined(function: type[Function]) -> type[Function]:
 def traced() -> bool:
     """Whether a compiler or ``torch.func`` looks at what runs, and wants plain operations."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def stored(v: Tensor) -> Tensor:
+    """``v``; compiled code stores it, and does not compute it again for every value that it is multiplied with.
+
+    A compiler moves what follows a reduction into the loops that read it: here a root and a division a value. A view by
+    strides is what inductor does not look through. They are worked out here: dynamo knows none in a backward pass.
+    """
+    if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return v
+    strides = [1]
+    for size in reversed(v.shape[1:]):
+        strides.insert(0, strides[0] * size)
+    return v.contiguous().as_strided(v.shape, strides)
 
 
 def call(function: type[Function], *inputs: Any) -> Any:

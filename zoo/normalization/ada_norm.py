@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from zoo.normalization import _kernels
-from zoo.normalization._function import call, traced
+from zoo.normalization._function import call, stored, traced
 from zoo.normalization.positional_norm import standardise_last
 from zoo.numerics import wide
 
@@ -35,7 +35,7 @@ class _AdaNorm(Function):
         mean = wide(x).mean(1, keepdim=True)
         y = wide(x) - mean
         std = (y * y).sum(1, keepdim=True).div_(count).add_(eps).sqrt_()
-        y.mul_(std.reciprocal())
+        y.mul_(stored(std.reciprocal()))
         return (y * (-scale * k)).add_(scale).mul_(y).to(x.dtype), mean, std, None
 
     @staticmethod
@@ -62,13 +62,13 @@ class _AdaNorm(Function):
         inverse = std.reciprocal()
         y, dz = (wide(x) - mean) * inverse, wide(dz)
         g = (dz * y.detach()).mul_(-ctx.scale * ctx.k).add_(dz, alpha=ctx.scale).mul_(inverse)  # over std from here on
-        constant = -g.mean(1, keepdim=True)
+        constant = stored(g.mean(1, keepdim=True).neg())
         if not torch.is_grad_enabled() and not traced():  # in place: at most two tensors of this size beside the output
             slope = y.mul_(g).sum(1, keepdim=True).mul_(inverse).div_(-ctx.count)
             torch.sub(wide(x), mean, out=y)
             dx = g.addcmul_(y, slope).add_(constant)
         else:
-            dx = torch.addcmul(g, y, (g * y).sum(1, keepdim=True) / -ctx.count).add_(constant)
+            dx = torch.addcmul(g, y, stored((g * y).sum(1, keepdim=True) / -ctx.count)).add_(constant)
         if dstd is not None:
             dx = dx + (wide(x) - mean) * inverse * (dstd / ctx.count)
         if dmean is not None:
