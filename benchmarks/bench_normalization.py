@@ -66,17 +66,20 @@ OWN: dict[str, tuple[dict[str, Any], Callable[[int], Callable[[Tensor], Tensor]]
 BORROWED = ("group_norm", "layer_norm", "layer_norm_all", "layer_norm_simple", "instance_norm")
 #: Targets that some miss, and why: (end of the row's name) -> reason.
 WHY = {
-    "batch_channel_norm, channels_last": "per-sample sums have no kernel in this order: 11 passes over the data against "
-    "batch norm's 5 (moments 4, affine 1, sums 3, gradient 3), and some 40 operations on (N, C) numbers",
-    "four_things_bn, channels_last": "ghost batches have no view in this order: 11 passes over the data against batch "
-    "norm's 5",
-    "batch_channel_norm, bfloat16": "7 passes over the data against batch norm's 5 (batch norm's gradient, then the share "
-    "of the moments, one pass to make it and one to add it), and some 40 operations on (N, C) numbers",
-    "moving_average_bn, bfloat16": "7 passes over the data against batch norm's 5: the moving statistic is known only "
-    "after the sums, so its share is made and added in passes of their own",
-    "streaming_norm, bfloat16": "7 passes over the data against batch norm's 5, and some 30 operations on (C,) numbers",
-    "ada_norm, bfloat16": "damping by a constant needs the normalised input twice: 4 more passes beside the batch norm of "
-    "each sample's map, each of which converts to float32 and back",
+    "batch_channel_norm, channels_last": "per-sample sums have no kernel in this order: 8 passes over the data against "
+    "batch norm's 5 (moments 2, affine 1, product and sums 3, gradient 2, each of these reading what the one before wrote), "
+    "and some 60 operations on (N, C) numbers",
+    "four_things_bn, channels_last": "ghost batches have no view in this order: 10 passes over the data against batch "
+    "norm's 5 (moments 4, affine 1, product and sums 3, gradient 2)",
+    "batch_channel_norm, bfloat16": "6 passes over the data against batch norm's 5, the last of them a product that rounds "
+    "as it goes, and some 60 operations on (N, C) numbers, 5 to 10 us each between passes that empty the caches",
+    "moving_average_bn, bfloat16": "6 passes over the data against batch norm's 5: the moving statistic is known only after "
+    "the sums, so the gradient is an affine map of the input and a product added to it; some 40 operations on (C,) numbers",
+    "streaming_norm, bfloat16": "6 passes over the data against batch norm's 5, as for moving_average_bn, and some 50 "
+    "operations on (C,) numbers",
+    "ada_norm, bfloat16": "positional_norm is part of it, and that alone takes 0.8 (forward) and 1.2 (backward) of batch "
+    "norm's time: kernels for one sample's map at a time, in the slower of their two orders; damping adds a product on either "
+    "way, 0.2 each. Over float32 copies of one sample, in cache, the same took 1.3 and 1.7",
     ", channels_last": "batch norm's kernel for this order is twice as fast as for the other",
 }
 
