@@ -69,8 +69,8 @@ WHY = {
     "batch_channel_norm, channels_last": "per-sample sums have no kernel in this order: 8 passes over the data against "
     "batch norm's 5 (moments 2, affine 1, product and sums 3, gradient 2, each of these reading what the one before wrote), "
     "and some 60 operations on (N, C) numbers",
-    "four_things_bn, channels_last": "ghost batches have no view in this order: 10 passes over the data against batch "
-    "norm's 5 (moments 4, affine 1, product and sums 3, gradient 2)",
+    "four_things_bn, channels_last": "ghost batches have no view in this order: 8 passes over the data against batch "
+    "norm's 5, as for batch_channel_norm",
     "batch_channel_norm, bfloat16": "6 passes over the data against batch norm's 5, the last of them a product that rounds "
     "as it goes, and some 60 operations on (N, C) numbers, 5 to 10 us each between passes that empty the caches",
     "moving_average_bn, bfloat16": "6 passes over the data against batch norm's 5: the moving statistic is known only after "
