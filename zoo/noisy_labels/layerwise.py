@@ -187,12 +187,18 @@ class _Weighted(torch.autograd.Function):
         params, flat = tensors[: ctx.count], tensors[ctx.count :]
         found = {id(p): torch.zeros_like(p) for p in params}
         weights = weights * grad
+        chosen: dict[int, tuple[Tensor, Tensor | None]] = {}
         for layer, *kept in zip(ctx.layers, flat[::2], flat[1::2], strict=True):
-            # samples may have been cut into several rows each, as windows are
-            each = weights.repeat_interleave(len(kept[0]) // len(weights))
-            if each.device.type == "cpu":  # elsewhere the count would have to be waited for
-                rows = each.nonzero()[:, 0]
-                each, kept = each[rows], [t.index_select(0, rows) for t in kept]
+            count = len(kept[0])
+            if count not in chosen:
+                # samples may have been cut into several rows each, as windows are
+                each = weights.repeat_interleave(count // len(weights))
+                # on other devices the number of rows would have to be waited for
+                rows = each.nonzero()[:, 0] if each.device.type == "cpu" else None
+                chosen[count] = (each, None) if rows is None else (each[rows], rows)
+            each, rows = chosen[count]
+            if rows is not None:
+                kept = [t.index_select(0, rows) for t in kept]
             if len(each):
                 for name, value in _weigh(layer, (kept[0], kept[1]), each).items():
                     p = getattr(layer, name)
