@@ -218,3 +218,14 @@ def test_predict_names_classes(tmp_path: Path) -> None:
     found = json.loads(run("predict", "gn_resnet8_digits", *files, "--top", "2", "--json").stdout)
     assert [found[f][0]["index"] for f in files] == labels[:3].tolist()
     assert run("predict", "gn_resnet8_digits", str(tmp_path / "no.png")).returncode == 1
+
+
+def test_summary_of_a_model_that_cannot_be_counted_for_no_stated_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo.factory import summary
+
+    def refuse(*_: object) -> dict[str, int]:
+        raise AssertionError
+
+    monkeypatch.setattr(summary, "cost", refuse)
+    lines = summary.summary("resnet18", {"pretrained": False})["lines"]
+    assert any("not counted: AssertionError" in line for line in lines)

@@ -92,7 +92,7 @@ def summary(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
             "activations a sample (float32)",
         ]
     except (RuntimeError, NotImplementedError, ValueError, AssertionError) as error:
-        lines.append(f"MACs         not counted: {str(error).splitlines()[0][:100]}")
+        lines.append(f"MACs         not counted: {(str(error) or type(error).__name__).splitlines()[0][:100]}")
     report = zoo.swap_report(model)
     if report is not None:
         found["swaps"] = [

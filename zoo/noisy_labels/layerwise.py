@@ -91,8 +91,8 @@ def _weigh(layer: Any, kept: Kept, weights: Tensor) -> Local:
     return {"weight": weight, "bias": bias}
 
 
-class Unsuitable(Exception):
-    """A layer reads rows that do not belong to one sample each."""
+class Unsuitable(RuntimeError):
+    """What a layer reads cannot be told apart by sample, or is gone when its gradient comes back."""
 
 
 class Pass:
@@ -140,7 +140,9 @@ class Pass:
             return output
         (a,) = inputs
         if len(a) % len(self.slopes):
-            raise Unsuitable
+            raise Unsuitable(
+                f"a {type(layer).__name__} reads {len(a)} rows of {len(self.slopes)} samples: make the method with layerwise=False"
+            )
         if not a.requires_grad:  # where the network begins: what the backward pass has to reach
             if self._start is None:
                 self._start = output.new_zeros((), requires_grad=True)
@@ -150,8 +152,9 @@ class Pass:
 
     def _return(self, layer: nn.Module, along: Local, a: Tensor, version: int, b: Tensor) -> None:
         if a._version != version:
-            raise RuntimeError(
-                f"the input of a {type(layer).__name__} was changed in place after the layer had read it"
+            raise Unsuitable(
+                f"the input of a {type(layer).__name__} was changed in place after the layer had read it: make the method "
+                "with layerwise=False"
             )
         slopes, kept = _come_back(layer, a, b, along)
         self.slopes += slopes.view(len(self.slopes), -1).sum(1)
