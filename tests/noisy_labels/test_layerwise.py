@@ -21,7 +21,11 @@ class Twice(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv, self.norm, self.act = nn.Conv2d(6, 6, 3, padding=1), nn.GroupNorm(2, 6, eps=0.1), nn.ReLU(inplace=True)
+        self.conv, self.norm, self.act = (
+            nn.Conv2d(6, 6, 3, padding=1),
+            nn.GroupNorm(2, 6, eps=0.1),
+            nn.ReLU(inplace=True),
+        )
 
     def forward(self, x):
         return self.act(self.norm(self.conv(self.act(self.norm(self.conv(x)))))) + x
