@@ -19,6 +19,19 @@ PAGES = (
     "index.md", "catalog.md", "normalization/index.md", "normalization/positional_norm.md", "normalization/group_norm.md", "optimizers/lans.md",
     "noisy_labels/elr.md", "compare/lars-vs-lamb-vs-lans.md",
 )  # fmt: skip
+#: Sections with and without an index, one in another, a page beside its section, one that is there twice, addresses elsewhere.
+NAV = [
+    {"Home": PAGES[0]},
+    {
+        "Catalog": [
+            PAGES[1],
+            {"Normalization": list(PAGES[2:5])},
+            {"Optimizers": [{"lans": PAGES[5]}, {"Else": "https://example.org/"}]},
+        ]
+    },
+    {"More": [PAGES[6], {"lans again": PAGES[5]}, {"Top": "../top/"}]},
+    {"Compare": PAGES[7]},
+]
 
 
 def build(folder: Path, config: dict, hooks: bool, processes: int) -> tuple[int, str, dict[str, bytes]]:
@@ -46,7 +59,7 @@ def few(tmp_path: Path) -> tuple[Path, dict]:
         target = tmp_path / "docs" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((report.out / name).read_bytes())
-    config |= {"docs_dir": str(tmp_path / "docs"), "nav": [{f"p{i}": name} for i, name in enumerate(PAGES)]}
+    config |= {"docs_dir": str(tmp_path / "docs"), "nav": NAV}
     config |= {"extra_css": ["assets/zoo.css"], "extra_javascript": []}
     return tmp_path, config
 

@@ -5,6 +5,7 @@ mkdocs runs in a process of its own, started before anything else is loaded here
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -87,7 +88,13 @@ def build(
 
         from zoo.site.generate import generate  # not before mkdocs is on its way
 
-        report = generate(out, reg=reg, docs=docs, offline=offline, configured=lambda: tell(b"configuration\n"))
+        collected = gc.isenabled()
+        gc.disable()  # nothing of what is made here becomes garbage before all of it does
+        try:
+            report = generate(out, reg=reg, docs=docs, offline=offline, configured=lambda: tell(b"configuration\n"))
+        finally:
+            if collected:
+                gc.enable()
         for problem in report.problems:
             print(f"zoo docs: {problem}", file=sys.stderr)
         if not quiet:

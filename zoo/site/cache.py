@@ -3,8 +3,8 @@
 Two steps make a page. Its Markdown becomes HTML: that depends on its source, on the programs and settings at work, on which files
 there are to link to, and, with API documentation, on the sources of the package. The HTML goes into the theme's template: that
 depends on the HTML, again on programs and settings, and on the whole navigation. Each record holds the digest of those inputs. A
-page that logged a warning is never kept, so that it warns every time. Records are JSON below ``build/cache``; deleting that folder
-makes the next build a cold one.
+page that logged a warning is never kept, so that it warns every time. Records are lines of JSON in one file below ``build/cache``:
+making a file costs more than writing to it. Deleting that folder makes the next build a cold one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any
 from zoo.site.shortcuts import UNDOCUMENTED
 
 #: Changes with the shape of records.
-FORMAT = 1
+FORMAT = 2
+FILE = "pages.jsonl"
 #: Programs that have a say in what a page looks like.
 PROGRAMS = (
     "mkdocs", "mkdocs-material", "Markdown", "pymdown-extensions", "Pygments", "mkdocstrings", "mkdocstrings-python", "mkdocs-autorefs",
@@ -92,6 +93,7 @@ class Cache:
         self.folder = folder
         self.found: dict[str, dict[str, Any]] = {}
         self.kept: dict[str, dict[str, Any]] = {}
+        self._lines: dict[str, bytes] = {}
         self.programs = self.sources = self.files = self.navigation = ""
 
     def open(self, root: Path, settings: Any) -> None:
@@ -100,11 +102,15 @@ class Cache:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         self.programs, self.sources = programs(root, settings), sources(root)
-        for path in self.folder.glob("*.json"):
+        try:
+            lines = (self.folder / FILE).read_bytes().split(b"\n")
+        except OSError:
+            return
+        for line in lines:
             try:
-                record = json.loads(path.read_bytes())
-                self.found[record["page"]] = record
-            except (ValueError, KeyError, TypeError, OSError):  # half-written by a build that was stopped
+                record = json.loads(line)
+                self.found[record["page"]], self._lines[record["page"]] = record, line
+            except (ValueError, KeyError, TypeError):  # the end of a file, or damage
                 continue
 
     def render_key(self, name: str, source: bytes) -> str:
@@ -153,16 +159,14 @@ class Cache:
         """Write what changed, drop what is no page any more."""
         if self.folder is None:
             return
-        names = {digest(name) + ".json" for name in self.kept}
-        for path in self.folder.glob("*.json"):
-            if path.name not in names:
-                path.unlink()
-        for name, record in self.kept.items():
-            if record is not self.found.get(name):
-                path = self.folder / (digest(name) + ".json")
-                part = path.with_suffix(".part")
-                part.write_text(json.dumps(record), encoding="utf-8")
-                os.replace(part, path)
+        same = {name for name, record in self.kept.items() if record is self.found.get(name)}
+        if len(same) == len(self.kept) == len(self.found):
+            return
+        lines = [self._lines[n] if n in same else json.dumps(record).encode() for n, record in self.kept.items()]
+        path = self.folder / FILE
+        part = path.with_suffix(".part")
+        part.write_bytes(b"\n".join(lines))
+        os.replace(part, path)
 
 
 def toc(page: Any) -> list[Any]:

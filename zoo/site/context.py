@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-import posixpath
+import re
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -121,11 +121,16 @@ class Site:
     def in_category(self, category: str) -> list[str]:
         return [p for p in self.papers if self.reg.raw.papers[p]["category"] == category]
 
+    @cache  # noqa: B019 - one Site lives for one generation
     def paper(self, identity: str) -> Paper:
         return self.reg.paper(identity)
 
+    @cache  # noqa: B019 - one Site lives for one generation
+    def _method(self, identity: str) -> Method:
+        return self.reg.method(identity)
+
     def methods_of(self, paper: str) -> list[Method]:
-        return [self.reg.method(m) for m in self.reg.methods_of.get(paper, ())]
+        return [self._method(m) for m in self.reg.methods_of.get(paper, ())]
 
     @cache  # noqa: B019 - one Site lives for one generation
     def evidence(self, paper: str) -> Evidence:
@@ -208,33 +213,53 @@ class Site:
 
 def to(here: str, there: str) -> str:
     """Relative link from page to page (both relative to the root of the docs)."""
-    return posixpath.relpath(there, posixpath.dirname(here) or ".")
+    start, parts = here.split("/")[:-1], there.split("/")
+    common = 0
+    while common < min(len(start), len(parts)) and start[common] == parts[common]:
+        common += 1
+    return "/".join([".."] * (len(start) - common) + parts[common:]) or "."
+
+
+#: A class or function at the top of a module, and a line that is no longer of it.
+_TOP = re.compile(r"^(?:class|def) (\w+)", re.MULTILINE)
+_NEXT = re.compile(r"^[^\s#)\]}]", re.MULTILINE)
 
 
 @lru_cache(maxsize=1024)
 def source_signature(target: str) -> dict[str, str] | None:
     """Parameters of a class or function of zoo, read from its source."""
     module, _, name = target.partition(":")
-    path = PACKAGE.parent / (module.replace(".", "/") + ".py")
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        text = (PACKAGE.parent / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8")
+        node = definition(text, name)
+        for _ in range(8):
+            if not isinstance(node, ast.ClassDef):
+                break
+            init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+            if init is not None:
+                node = init
+                break
+            base = next((b.id for b in node.bases if isinstance(b, ast.Name)), None)
+            node = definition(text, base) if base else None
+            if base and node is None:
+                inherited = _inherited(ast.parse(text), base)
+                return source_signature(inherited) if inherited else None
     except (OSError, SyntaxError):
         return None
-    nodes = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)}
-    node: ast.AST | None = nodes.get(name)
-    for _ in range(8):
-        if not isinstance(node, ast.ClassDef):
-            break
-        init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-        if init is not None:
-            node = init
-            break
-        base = next((b.id for b in node.bases if isinstance(b, ast.Name)), None)
-        if base is not None and base not in nodes:
-            inherited = _inherited(tree, base)
-            return source_signature(inherited) if inherited else None
-        node = nodes.get(base or "")
     return _arguments(node.args) if isinstance(node, ast.FunctionDef) else None
+
+
+def definition(text: str, name: str) -> ast.stmt | None:
+    """Last class or function of that name at the top of a module, parsed without the rest of it where its lines can be told."""
+    found = [m for m in _TOP.finditer(text) if m[1] == name]
+    if not found:
+        return None
+    end = _NEXT.search(text, found[-1].end())
+    try:
+        return ast.parse(text[found[-1].start() : end.start() if end else len(text)]).body[0]
+    except SyntaxError:  # a text in it that is not indented
+        nodes = [n for n in ast.parse(text).body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == name]
+        return nodes[-1] if nodes else None
 
 
 def _inherited(tree: ast.Module, base: str) -> str | None:

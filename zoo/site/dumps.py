@@ -70,8 +70,7 @@ def _llms(site: Site) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _line(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+_line = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
 def dumps(site: Site) -> dict[str, str]:

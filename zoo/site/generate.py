@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -96,12 +97,15 @@ def generate(
     for relative, content in wanted.items():
         if _write(out / relative, content):
             report.written.append(relative)
-    for path in sorted(out.rglob("*"), reverse=True):
-        if path.is_file() and path.relative_to(out).as_posix() not in wanted:
-            path.unlink()
-            report.removed.append(path.relative_to(out).as_posix())
-        elif path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
+    for folder, _, names in sorted(os.walk(out), reverse=True):  # what lies in a folder comes before it
+        base = Path(folder).relative_to(out).as_posix().removeprefix(".")
+        for name in names:
+            relative = f"{base}/{name}".lstrip("/")
+            if relative not in wanted:
+                os.unlink(out / relative)
+                report.removed.append(relative)
+        if base and not os.listdir(folder):
+            os.rmdir(folder)
     report.problems = site.problems
     report.seconds = time.perf_counter() - start
     return report

@@ -5,6 +5,8 @@ mkdocs empties the folder first and writes everything again. Here a file that wo
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,8 @@ class Keeper:
 
     def start(self) -> None:
         """Take over cleaning and writing from mkdocs."""
-        files = [p for p in self.site.rglob("*") if p.is_file() and not self._hidden(p)]
-        self.before = {str(p): p.stat().st_mtime_ns for p in files}
+        paths = [os.path.join(folder, name) for folder, names in self._folders() for name in names]
+        self.before = {path: os.lstat(path).st_mtime_ns for path in paths}
         whole = {name: getattr(utils, name) for name in ("clean_directory", "write_file", "copy_file")}
 
         def write(content: bytes, output_path: str) -> None:
@@ -59,13 +61,14 @@ class Keeper:
         for name, function in self._whole.items():
             setattr(utils, name, function)
         for name, stamp in self.before.items():
-            path = Path(name)
-            if name not in self.kept and path.is_file() and path.stat().st_mtime_ns == stamp:
-                path.unlink()
-        for folder in sorted((p for p in self.site.rglob("*") if p.is_dir()), reverse=True):
-            if not self._hidden(folder) and not any(folder.iterdir()):
-                folder.rmdir()
+            if name not in self.kept and os.path.lexists(name) and os.lstat(name).st_mtime_ns == stamp:
+                os.unlink(name)
+        for folder, _ in reversed(list(self._folders())):  # what lies in a folder comes before it
+            if folder != str(self.site) and not os.listdir(folder):
+                os.rmdir(folder)
 
-    def _hidden(self, path: Path) -> bool:
-        """Like ``.git`` of a published site; mkdocs leaves those alone, too."""
-        return any(part.startswith(".") for part in path.relative_to(self.site).parts)
+    def _folders(self) -> Iterator[tuple[str, list[str]]]:
+        """Folders and names of the files in them, without hidden ones like ``.git`` of a published site; mkdocs leaves those alone, too."""
+        for folder, names, files in os.walk(self.site):
+            names[:] = [name for name in names if not name.startswith(".")]
+            yield folder, [name for name in files if not name.startswith(".")]

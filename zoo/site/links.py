@@ -17,7 +17,12 @@ _LOADS = {"src", "srcset", "data", "poster"}
 
 
 _SILENT = re.compile(r"<(?:!--.*?-->|(((?i:script|style))\b[^>]*+>).*?</\2\s*>)", re.DOTALL)
-_TAG = re.compile(r"""<([a-zA-Z][^\s/>]*+)((?:[^>"']++|"[^"]*+"|'[^']*+')*+)>""")
+#: Tags with attributes, unless a class is the only one: those are two of three.
+_TAG = re.compile(r"""<([a-zA-Z][^\s/>]*+)(?!>|\s++class="[^"<]*+">)((?:[^>"']++|"[^"]*+"|'[^']*+')*+)>""")
+#: Attributes of a link as most are.
+_PLAIN = re.compile(
+    r"""(?:\s+(?:class|title|aria-label)="[^"]*")*\s+href="([^"&]+)"(?:\s+(?:class|title|aria-label)="[^"]*")*\s*"""
+)
 _ATTRIBUTE = re.compile(
     r"""(?:\s|(?<=["'])|/)(id|name|href|src|srcset|data|poster|rel)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>"']++))""",
     re.IGNORECASE,
@@ -42,6 +47,9 @@ def facts(text: str) -> Facts:
     """Read a page. Tags in comments, scripts and styles are none."""
     page = Facts()
     for tag, attributes in _TAG.findall(_SILENT.sub(_opening, text)):
+        if tag == "a" and (plain := _PLAIN.fullmatch(attributes)):
+            page.links.append(plain[1])
+            continue
         a = attributes.lower()
         if not ("href" in a or "id" in a or "src" in a or "name" in a or "data=" in a or "poster" in a or " =" in a):
             continue  # most tags have a class at most
@@ -106,7 +114,7 @@ def check(site: Path, known: Mapping[str, Facts] | None = None) -> list[str]:
 @lru_cache(maxsize=100_000)
 def _target(folder: str, address: str) -> str:
     """File or folder below the site's that an address leads to; one above it is found nowhere."""
-    path = posixpath.normpath(posixpath.join("/", folder, unquote(address)))
-    if posixpath.normpath(posixpath.join(folder, unquote(address))).startswith(".."):
+    path = posixpath.normpath(posixpath.join(folder, unquote(address)))
+    if path.startswith(".."):
         return ".."
-    return path.lstrip("/")
+    return "" if path == "." else path.lstrip("/")

@@ -7,6 +7,7 @@ is checked, with what is known already of the pages that were just made.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -26,6 +27,26 @@ _MODULES = (
     "markdown.extensions.md_in_html", "markdown.extensions.toc", "markdown.extensions.footnotes", "zoo.site.guard", "zoo.site.cache",
     "zoo.site.crew", "zoo.site.keep", "zoo.site.words", "babel.support",
 )  # fmt: skip
+
+
+def _load() -> None:
+    """Import what a build needs, while the sources are being written.
+
+    mkdocstrings checks its options with pydantic where that is installed, and takes longer to get ready for it than for all pages'
+    options together. It works without, as it documents; that the options of ``mkdocs.yml`` are valid is a test's to say.
+    """
+    blocked = "pydantic" not in sys.modules
+    if blocked:
+        sys.modules["pydantic"] = None  # type: ignore[assignment]
+    try:
+        for name in _MODULES:
+            try:
+                importlib.import_module(name)
+            except ImportError:  # whoever needs it will say so
+                continue
+    finally:
+        if blocked:
+            del sys.modules["pydantic"]
 
 
 def meanwhile(work: Callable[[], None]) -> None:
@@ -58,14 +79,11 @@ def main(config: str, site: str, options: list[str]) -> int:
     Returns:
         Exit status: 0, or 1 when mkdocs or the link check found a problem.
     """
+    gc.disable()  # this process ends before garbage matters
     # Both banners advertise other programs on every run.
     os.environ |= {"NO_MKDOCS_2_WARNING": "1", "DISABLE_MKDOCS_2_WARNING": "true"}
     if os.environ.get("ZOO_DOCS_WAIT"):
-        for name in _MODULES:
-            try:
-                importlib.import_module(name)
-            except ImportError:  # whoever needs it will say so
-                continue
+        _load()
         if not sys.stdin.readline():
             return 1
     from mkdocs.__main__ import cli

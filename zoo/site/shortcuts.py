@@ -7,34 +7,27 @@ Each replaces one function of a library where the library is what it was written
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import markdown
-from markdown import util
-from markdown.treeprocessors import InlineProcessor
 from mkdocs.structure import pages
+from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
+
+from zoo.site.parsing import replace, shorten
 
 
 def install() -> None:
     """All of them."""
     _format_signatures_here()
     _read_fewer_sources()
-    _try_fewer_patterns()
+    shorten()
     _make_styles_once()
+    _find_lexers_once()
     _keep_parsers()
+    _find_files_by_name()
+    _leave_what_is_clean()
     _stash_pictures()
-
-
-def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-    """``owner.name = make(owner.name)``, once, and only where there is such a thing."""
-    whole = getattr(owner, name, None)
-    if whole is None or getattr(whole, "shorter", False):
-        return
-    made = make(whole)
-    made.shorter = True
-    setattr(owner, name, made)
 
 
 # --------------------------------------------------------------------------- signatures
@@ -97,68 +90,7 @@ def _read_fewer_sources() -> None:
 
         return load
 
-    _replace(GriffeLoader, "_load_submodule", make)
-
-
-# --------------------------------------------------------------------------- inline patterns
-
-#: No inline pattern of the configured extensions matches text without one of these.
-_MARKUP = re.compile(r"[\\`*_\[\]!<>&$\n@{}()~^:+=\x02\x03-]")
-#: Characters of which text needs one to match a pattern of that class.
-_NEEDS = {
-    ("pymdownx.inlinehilite", "InlineHilitePattern"): "`",
-    ("pymdownx.arithmatex", "InlineArithmatexPattern"): "$\\",
-    ("markdown.inlinepatterns", "EscapeInlineProcessor"): "\\",
-    ("markdown.extensions.footnotes", "FootnoteInlineProcessor"): "[",
-    ("markdown.inlinepatterns", "ReferenceInlineProcessor"): "[",
-    ("markdown.inlinepatterns", "LinkInlineProcessor"): "[",
-    ("markdown.inlinepatterns", "ImageInlineProcessor"): "[",
-    ("markdown.inlinepatterns", "ImageReferenceInlineProcessor"): "[",
-    ("markdown.inlinepatterns", "ShortReferenceInlineProcessor"): "[",
-    ("markdown.inlinepatterns", "ShortImageReferenceInlineProcessor"): "[",
-    ("mkdocs_autorefs._internal.references", "AutorefsInlineProcessor"): "[",
-    ("markdown.inlinepatterns", "AutolinkInlineProcessor"): "<",
-    ("markdown.inlinepatterns", "AutomailInlineProcessor"): "<",
-    ("markdown.inlinepatterns", "SubstituteTagInlineProcessor"): "\n",
-    ("markdown.inlinepatterns", "DelimiterProcessor"): "*_",
-}
-_APPLY = "_InlineProcessor__applyPattern"
-
-
-def _needs(pattern: Any) -> str:
-    """Characters that a pattern needs one of; empty where that is not known."""
-    kind = type(pattern)
-    if kind.__name__ == "HtmlInlineProcessor":  # two patterns: tags and entities
-        return {"(<": "<", "(&": "&"}.get(pattern.pattern[:2], "")
-    return _NEEDS.get((kind.__module__, kind.__name__), "")
-
-
-def _try_fewer_patterns() -> None:
-    """Text is tried against seventeen patterns, one after the other; most lack a character that a match must have."""
-
-    def make(whole: Any) -> Any:
-        def handle(self: Any, data: str, patternIndex: int = 0) -> str:
-            if not _MARKUP.search(data) or isinstance(data, util.AtomicString):
-                return data
-            patterns = self.inlinePatterns
-            known: list[tuple[Any, str, str]] = getattr(self, "_zoo_patterns", [])
-            if len(known) != len(patterns):
-                known = [(p, *((needs := _needs(p))[:1], needs[1:])) for p in patterns]
-                self._zoo_patterns = known
-            apply = getattr(self, _APPLY)
-            for at in range(patternIndex, len(known)):
-                pattern, one, other = known[at]
-                if one and one not in data and not (other and other in data):
-                    continue
-                start, matched = 0, True
-                while matched:
-                    data, matched, start = apply(pattern, data, at, start)
-            return data
-
-        return handle
-
-    if hasattr(InlineProcessor, _APPLY):
-        _replace(InlineProcessor, "_InlineProcessor__handleInline", make)
+    replace(GriffeLoader, "_load_submodule", make)
 
 
 # --------------------------------------------------------------------------- code
@@ -180,7 +112,28 @@ def _make_styles_once() -> None:
 
         return create
 
-    _replace(HtmlFormatter, "_create_stylesheet", make)
+    replace(HtmlFormatter, "_create_stylesheet", make)
+
+
+def _find_lexers_once() -> None:
+    """Pygments reads its list of five hundred languages from the start for each block of code."""
+    try:
+        from pymdownx import highlight
+    except ImportError:
+        return
+    found: dict[str, Any] = {}
+
+    def make(whole: Any) -> Any:
+        def get_lexer_by_name(alias: Any, **options: Any) -> Any:
+            if alias in found:
+                return found[alias](**options)
+            lexer = whole(alias, **options)
+            found[alias] = type(lexer)
+            return lexer
+
+        return get_lexer_by_name
+
+    replace(highlight, "get_lexer_by_name", make)
 
 
 # --------------------------------------------------------------------------- parsers
@@ -208,6 +161,31 @@ def _keep_parsers() -> None:
     """Setting up twenty extensions, twice where a page has API documentation, takes longer than some pages."""
     if getattr(pages, "markdown", None) is markdown:
         setattr(pages, "markdown", _Parsers())  # noqa: B010
+        _follow_pages()
+
+
+def _follow_pages() -> None:
+    """The parser of docstrings, kept as well, resolves relative links from the page at hand, not from the first one."""
+    try:
+        from mkdocstrings import AutoDocProcessor
+    except ImportError:
+        return
+
+    def make(whole: Any) -> Any:
+        def process(self: Any, *arguments: Any, **more: Any) -> Any:
+            if "relpath" in self.md.treeprocessors:
+                outer = self.md.treeprocessors["relpath"]
+                for handler in self._handlers.seen_handlers:
+                    inner = getattr(handler, "_md", None)
+                    if inner is not None and "relpath" in inner.treeprocessors:
+                        vars(inner.treeprocessors["relpath"]).update(
+                            file=outer.file, files=outer.files, links_to_anchors={}
+                        )
+            return whole(self, *arguments, **more)
+
+        return process
+
+    replace(AutoDocProcessor, "_process_block", make)
 
 
 # --------------------------------------------------------------------------- pictures
@@ -247,4 +225,44 @@ def _stash_pictures() -> None:
 
         return render
 
-    _replace(Page, "render", make)
+    replace(Page, "render", make)
+
+
+# --------------------------------------------------------------------------- files and search
+
+
+def _find_files_by_name() -> None:
+    """For each link mkdocs makes a path object of a name that is one already."""
+
+    def make(whole: Any) -> Any:
+        def get_file_from_path(self: Any, path: str) -> Any:
+            found = getattr(self, "_src_uris", {}).get(path)
+            return whole(self, path) if found is None else found
+
+        return get_file_from_path
+
+    replace(Files, "get_file_from_path", make)
+
+
+_SEARCH = re.compile(r'data-search-\w+="[^"]')
+
+
+class _Expressions:
+    """The module ``re`` as the theme's search uses it, without a pass over pages that hold nothing of what it takes out."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(re, name)
+
+    def sub(self, pattern: Any, repl: Any, text: str) -> str:
+        if pattern == r"\s?data-search-\w+=\"[^\"]+\"" and not _SEARCH.search(text):
+            return text
+        return re.sub(pattern, repl, text)
+
+
+def _leave_what_is_clean() -> None:
+    try:
+        from material.plugins.search import plugin
+    except ImportError:
+        return
+    if getattr(plugin, "re", None) is re:
+        setattr(plugin, "re", _Expressions())  # noqa: B010

@@ -13,18 +13,19 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mkdocs.commands import build as mkdocs_build
-from mkdocs.plugins import event_priority
+from mkdocs.plugins import CombinedEvent, event_priority
 from mkdocs.structure.pages import Page
 
 from zoo.site import links, run
 from zoo.site.cache import Cache, digest, navigation, toc, toc_from
 from zoo.site.crew import Crew
 from zoo.site.keep import Keeper
+from zoo.site.menu import Menu
+from zoo.site.rehearsal import rehearse
 from zoo.site.shortcuts import install
 from zoo.site.templates import Templates
 from zoo.site.words import read_less
@@ -35,7 +36,9 @@ class State:
 
     def __init__(self) -> None:
         self.whole = False
+        self.collected = gc.isenabled()
         self.workers = 0
+        self.ready = False
         self.cache = Cache(None)
         self.templates: Templates | None = None
         self.keeper: Keeper | None = None
@@ -59,16 +62,27 @@ def on_startup(command: str, dirty: bool, **_: Any) -> None:
         gc.disable()  # a build ends before garbage matters, and walking millions of tree nodes takes a tenth of it
 
 
-def on_config(config: Any, **_: Any) -> Any:
+@event_priority(100)
+def _before_plugins(config: Any, **_: Any) -> Any:
+    """One environment of the theme: the search makes three more, for three words."""
+    folder = os.environ.get("ZOO_DOCS_CACHE")
+    _state.templates = Templates(config, Path(folder, "templates") if folder else None)
+    return config
+
+
+def _after_plugins(config: Any, **_: Any) -> Any:
     """Shortcuts into the plugins, each where the plugin is what it was written for."""
     install()
     search = next((p for name, p in config.plugins.items() if name.split("/")[-1] == "search"), None)
     _state.index = getattr(search, "search_index", None)
     if _state.index is not None and hasattr(_state.index, "add_entry_from_context"):
         read_less(_state.index)
-    folder = os.environ.get("ZOO_DOCS_CACHE")
-    _state.templates = Templates(config, Path(folder, "templates") if folder else None)
+    assert _state.templates is not None
+    _state.templates.keep_documentation(config)
     return config
+
+
+on_config = CombinedEvent(_before_plugins, _after_plugins)
 
 
 def on_pre_build(config: Any, **_: Any) -> None:
@@ -91,12 +105,10 @@ def on_pre_build(config: Any, **_: Any) -> None:
 
 
 def _load_ahead(config: Any) -> None:
-    """Sources of the package are read once, not once in each process."""
-    try:
-        handler = config.plugins.get("mkdocstrings").get_handler("python")
-        handler.collect("zoo.errors", handler.get_options({}))
-    except Exception as error:  # a shortcut only: each process does it itself then
-        logging.getLogger("mkdocs.zoo").debug("not read ahead: %s", error)
+    """What pages need is read and set up once, not once in each process."""
+    if not _state.ready:
+        _state.ready = True
+        rehearse(config)
 
 
 @contextmanager
@@ -205,6 +217,7 @@ def on_env(env: Any, config: Any, files: Any, **_: Any) -> Any:
     if _state.render is None:
         return env
     setattr(Page, "render", _state.render)  # noqa: B010
+    Menu(env)
     whole = _state.build_page = mkdocs_build._build_page
     entries: list[Any] = _state.index.entries if _state.index is not None else []
     pages = {f.src_uri: f.page for f in files.documentation_pages() if f.page is not None}
@@ -221,7 +234,7 @@ def on_env(env: Any, config: Any, files: Any, **_: Any) -> Any:
             with _warnings() as warned:
                 whole(pages[name], *arguments, **more)
             data = path.read_bytes() if path.exists() else b""
-            facts = {k: sorted(v) if k == "ids" else v for k, v in asdict(links.facts(data.decode())).items()}
+            facts = {k: sorted(v) if k == "ids" else v for k, v in vars(links.facts(data.decode())).items()}
             mine = entries[before:]
             del entries[before:]
             return {
@@ -264,4 +277,5 @@ def on_post_build(**_: Any) -> None:
         run.meanwhile(_state.cache.close)
     else:
         _state.cache.close()
-    gc.enable()
+    if _state.collected:
+        gc.enable()

@@ -12,7 +12,12 @@ from typing import Any
 
 import jinja2
 
-_NAMED = re.compile(r"""\{%-?\s*(?:extends|include|import|from)\s+["']([^"']+)["'](\s*\|\s*get_template)?""")
+_NAMED = re.compile(r"""\{%-?\s*(?:extends|include|import|from)\s+["']([^"']+)["']""")
+STARTS = ("main.html", "404.html")
+#: Parts that others name and this site does not ask for; a build that does compiles them then.
+_SELDOM = re.compile(
+    r"partials/(alternate|consent|progress|social)\.|partials/javascripts/(announce|consent|outdated)\.|\.icons/"
+)
 
 
 def closure(env: Any, start: str) -> list[str]:
@@ -25,7 +30,7 @@ def closure(env: Any, start: str) -> list[str]:
         except jinja2.TemplateNotFound:
             continue
         found.append(name)
-        names = [n + (".jinja" if suffix else "") for n, suffix in _NAMED.findall(source)]
+        names = [n for n in _NAMED.findall(source) if not _SELDOM.search(n)]
         rest += [n for n in names if n not in found and n not in rest]
     return found
 
@@ -50,27 +55,32 @@ class Templates:
         if kept is not None:
             kept.mkdir(parents=True, exist_ok=True)
         self.folder = str(kept or tempfile.mkdtemp(prefix="zoo-templates-"))
-        env = config.theme.get_env()
+        self.env = env = config.theme.get_env()
         env.loader.list_templates = lambda: listed(env.loader.searchpath)
         env.bytecode_cache = jinja2.FileSystemBytecodeCache(self.folder)
-        config.theme.get_env = lambda: env  # mkdocs makes another, whose templates it would compile again
-        self.sets: list[tuple[Any, str]] = [(env, "main.html"), (env, "404.html")]
+        config.theme.get_env = lambda: (
+            env
+        )  # mkdocs and the search make others, whose templates they would compile again
+
+    def keep_documentation(self, config: Any) -> None:
+        """Templates of the API documentation go to the same folder, once its plugin is ready."""
         try:
             handler = config.plugins.get("mkdocstrings").get_handler("python")
-            handler.env.bytecode_cache = env.bytecode_cache
+            handler.env.bytecode_cache = self.env.bytecode_cache
             handler.env.auto_reload = False
-            self.sets += [(handler.env, name) for name in ("class.html.jinja", "function.html.jinja")]
         except Exception as error:  # a shortcut only
             logging.getLogger("mkdocs.zoo").debug("templates of the API: %s", error)
 
     def compile_elsewhere(self) -> None:
-        """In a fork, while this process does something else."""
+        """Those of pages, in a fork, while this process does something else. Compiling an API page needs its plugin's filters."""
         self.pid = os.fork()
         if self.pid == 0:
             try:
-                for env, start in self.sets[::-1]:  # documentation comes before pages
-                    for name in closure(env, start):
-                        env.get_template(name)
+                for start in STARTS:
+                    for name in closure(self.env, start):
+                        self.env.get_template(name)
+            except jinja2.TemplateError:  # whoever renders it will say so
+                pass
             finally:
                 os._exit(0)
 
