@@ -12,7 +12,12 @@ from zoo.normalization.positional_norm import PositionalNorm, positional_norm
 
 #: Samples with 4800 positions: five of them make two blocks, of three and of two; seven make three, 3, 3 and 1.
 SIZE = (6, 60, 80)
-LAYERS = [PositionalNorm(6), PositionalNorm(6, unbiased=False), AdaNorm2d(6), AdaNorm2d(6, 1.5, 0.3, unbiased=True)]
+LAYERS = [
+    PositionalNorm(6),
+    PositionalNorm(6, 0.5, unbiased=False),
+    AdaNorm2d(6),
+    AdaNorm2d(6, 1.5, 0.3, 0.5, unbiased=True),
+]
 
 
 def both(samples: int, size: tuple[int, ...] = SIZE, offset: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
