@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.normalization._affine import observe, scale_shift
 from zoo.normalization._statistics import channel_moments, check_input, check_statistics, kept, recomputing
 
 #: Steps at which the clips start to open, and at which r_max and d_max reach their final value (paper, experiments).
@@ -41,15 +42,32 @@ def batch_renorm(
     Returns:
         ``(y, mean, std)`` with the batch's mean and standard deviation, detached.
     """
+    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        # Compiled, torch's batch norm would take the moments once more; an affine map takes these.
+        x, mean, var = observe(x, each_sample=False)
+        moments = mean[0], (var[0] + eps).sqrt()
+        mean, std = (v.detach() for v in moments)
+        r, d = _corrections(mean, std, running_mean, running_std, r_max, d_max)
+        scale = weight * r / moments[1]
+        shift = torch.addcmul(torch.addcmul(bias, weight, d), moments[0], scale, value=-1)
+        return scale_shift(x, scale[None], shift[None]), mean, std
     with torch.no_grad():
         mean, var = channel_moments(x)
         std = (var + eps).sqrt()
-        r_max, d_max = torch.as_tensor(r_max, device=x.device), torch.as_tensor(d_max, device=x.device)
-        r = (std / running_std).clamp(1 / r_max, r_max)
-        d = ((mean - running_mean) / running_std).clamp(-d_max, d_max)
-        r, d = kept(r, d)
+        r, d = _corrections(mean, std, running_mean, running_std, r_max, d_max)
     y = F.batch_norm(x, None, None, weight * r, bias + weight * d, training=True, eps=eps)
     return y, mean, std
+
+
+def _corrections(
+    mean: Tensor, std: Tensor, running_mean: Tensor, running_std: Tensor, r_max: Tensor | float, d_max: Tensor | float
+) -> list[Tensor]:
+    """r and d of :func:`batch_renorm`."""
+    with torch.no_grad():
+        r_max, d_max = torch.as_tensor(r_max, device=mean.device), torch.as_tensor(d_max, device=mean.device)
+        r = (std / running_std).clamp(1 / r_max, r_max)
+        d = ((mean - running_mean) / running_std).clamp(-d_max, d_max)
+        return kept(r, d)
 
 
 class _BatchRenorm(nn.Module):
