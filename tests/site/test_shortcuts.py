@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jinja2
 import markdown
 import pytest
 import yaml
@@ -31,9 +32,10 @@ from zoo.site.context import definition, source_signature, to
 from zoo.site.links import _target
 from zoo.site.menu import Views
 from zoo.site.shortcuts import _Expressions, install
+from zoo.site.templates import quicken
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTENSIONS = ["md_in_html", "tables", "toc", "pymdownx.superfences", "attr_list"]
+EXTENSIONS = ["md_in_html", "tables", "toc", "pymdownx.superfences", "attr_list", "footnotes"]
 DOCUMENTS = [
     "plain text\n\nof two paragraphs, x < y & z",
     "# [TOC]\n\n[TOC]\n\n## Two `[TOC]`\n\n* [TOC]",
@@ -41,6 +43,8 @@ DOCUMENTS = [
     "<span>a block</span>\n\n<p><b>x</b></p> tail\n\n<!-- comment -->\n\n<p>\n\nopen",
     "\\*escaped\\* and `\\*code\\*`\n\n| a | b |\n|---|---|\n| `x|y` | \\| |\n| ``a`|`` | `open |\n",
     "```python\nx = '<p>'\n```\n\n~~~\n<b>\n~~~\n\n    ``` not\n\n> ```\n> quoted\n> ```",
+    "[a](b.md), [c][d], [e] [f], [g], [^1], ![h](i.png), ![j][k], ![l], [m\n[n]](o)\n\n[d]: e.md\n[g]: h.md\n[l]: l.png\n[^1]: note",
+    "[a](b.md), [c][d], [e], ![h](i.png), ![j][k], <https://x.example>, <a@b.example>, line  \nbreak &amp; *[m](n)* __o__",
     '<a id="here">x</a> <a NAME=there> <p title="id=">no</p> name = id <h2\nid="split">',
 ]
 
@@ -104,12 +108,62 @@ def test_small_ones() -> None:
     for alias in ("python", "Python", "bibtex", "sh"):
         for _ in range(2):
             assert type(highlight.get_lexer_by_name(alias)) is type(highlight.get_lexer_by_name.whole(alias))
+    steps = md.treeprocessors
+    before = list(steps)
+    assert list(steps) == list(type(steps).__iter__.whole(steps)) == before
+    steps.register(UnescapeTreeprocessor(md), "unescape", 0)
+    assert steps["unescape"] not in before  # sorted by now
+    assert list(steps) == list(type(steps).__iter__.whole(steps)) != before
+    steps.deregister("unescape")
+    assert list(steps) == list(type(steps).__iter__.whole(steps))
+    assert len(steps) == len(before) - 1
     files = Files([File("a/b.md", "docs", "site", True)])
     for path in ("a/b.md", "a//b.md", "./a/b.md", "a/c.md"):
         assert files.get_file_from_path(path) is Files.get_file_from_path.whole(files, path)
     taken = r"\s?data-search-\w+=\"[^\"]+\""
     for text in ('<h2 data-search-exclude="x" id="a">', '<h2 data-search-exclude="" id="a">', "<p>"):
         assert _Expressions().sub(taken, "", text) == importlib.import_module("re").sub(taken, "", text)
+
+
+def test_attributes_and_templates_are_found_as_jinja_finds_them(tmp_path: Path) -> None:
+    class Both:
+        known = "attribute"
+
+        def __getitem__(self, name: str) -> str:
+            return {"known": "item", "other": "item"}[name]
+
+    (tmp_path / "part.html").write_text("{{ x }}")
+    plain = jinja2.Environment(loader=jinja2.FileSystemLoader(tmp_path), auto_reload=False)
+    short = jinja2.Environment(loader=jinja2.FileSystemLoader(tmp_path), auto_reload=False)
+    quicken(short)
+    quicken(short)
+    for obj in (
+        {"a": 1, "items": 2},
+        Both(),
+        [1],
+        None,
+        "text",
+        3,
+        dict,
+        SimpleNamespace(a=1),
+        jinja2.Undefined(name="u"),
+    ):
+        for name in ("a", "items", "known", "other", "upper", "missing"):
+            outcomes = []
+            for env in (plain, short):
+                try:
+                    found = env.getattr(obj, name)
+                except jinja2.UndefinedError as error:
+                    found = str(error)
+                undefined = isinstance(found, jinja2.Undefined)
+                outcomes.append(found._undefined_message if undefined else repr(found))
+            assert outcomes[0] == outcomes[1], (obj, name)
+    text = "{% include 'part.html' %}{% set x = 2 %}{% include 'part.html' %}{% import 'part.html' as part with context %}{{ y.z }}"
+    assert short.from_string(text).render(x=1, y={"z": 3}) == plain.from_string(text).render(x=1, y={"z": 3}) == "123"
+    assert short.get_template("part.html") is short.get_template("part.html", "other.html")
+    assert short.get_template("part.html", globals={"x": 5}).render() == "5"
+    with pytest.raises(jinja2.TemplateNotFound):
+        short.get_template("none.html")
 
 
 # --------------------------------------------------------------------------- menu and links

@@ -15,6 +15,7 @@ from jinja2 import TemplateNotFound
 from jinja2.runtime import Macro
 
 TEMPLATE = "partials/nav-item.html"
+CONTENTS = "partials/toc.html"
 
 
 def _plain(url: str) -> str:
@@ -61,9 +62,10 @@ class Menu:
         self.views: Views
         self.view: tuple[str, bool]
         try:
-            template = env.get_template(TEMPLATE)
+            template, contents = env.get_template(TEMPLATE), env.get_template(CONTENTS)
         except TemplateNotFound:
             return
+        contents.root_render_func = self._once(contents.root_render_func)
         whole = template.root_render_func
         if "Macro" in whole.__globals__:
             whole.__globals__["Macro"] = self._macro
@@ -78,6 +80,18 @@ class Menu:
         if self.page is not None:
             self.view = self.views.of(self.page.url)
         return whole(context)
+
+    def _once(self, whole: Callable[[Any], Iterator[str]]) -> Callable[[Any], Iterator[str]]:
+        """The contents of a page stand beside it, and a second time in the menu."""
+        last: list[Any] = [None, None, []]
+
+        def render(context: Any) -> Iterator[str]:
+            page, words = context.get("page"), context.get("lang")
+            if page is None or last[0] is not page or last[1] is not words:
+                last[:] = page, words, list(whole(context))
+            yield from last[2]
+
+        return render
 
     def _macro(self, env: Any, function: Callable[..., str], name: str, arguments: list[str], *more: Any) -> Macro:
         if name != "render" or tuple(arguments) != ("nav_item", "path", "level", "parent"):

@@ -31,6 +31,9 @@ def shorten() -> None:
     """All of them."""
     _try_fewer_patterns()
     replace(Markdown, "is_block_level", _levels)
+    for name in ("register", "deregister"):
+        replace(util.Registry, name, _anew)
+    replace(util.Registry, "__iter__", _in_order)
     for owner in (preprocessors.HtmlBlockPreprocessor, md_in_html.HtmlBlockPreprocessor):
         replace(owner, "run", _no_html)
     replace(postprocessors.RawHtmlPostprocessor, "run", _restore)
@@ -45,33 +48,40 @@ def shorten() -> None:
 
 #: No inline pattern of the configured extensions matches text without one of these.
 _MARKUP = re.compile(r"[\\`*_\[\]!<>&$\n@{}()~^:+=\x02\x03-]")
-#: Characters of which text needs one to match a pattern of that class.
+#: What text needs one of to match a pattern of that class.
 _NEEDS = {
-    ("pymdownx.inlinehilite", "InlineHilitePattern"): "`",
-    ("pymdownx.arithmatex", "InlineArithmatexPattern"): "$\\",
-    ("markdown.inlinepatterns", "EscapeInlineProcessor"): "\\",
-    ("markdown.extensions.footnotes", "FootnoteInlineProcessor"): "[",
-    ("markdown.inlinepatterns", "ReferenceInlineProcessor"): "[",
-    ("markdown.inlinepatterns", "LinkInlineProcessor"): "[",
-    ("markdown.inlinepatterns", "ImageInlineProcessor"): "[",
-    ("markdown.inlinepatterns", "ImageReferenceInlineProcessor"): "[",
-    ("markdown.inlinepatterns", "ShortReferenceInlineProcessor"): "[",
-    ("markdown.inlinepatterns", "ShortImageReferenceInlineProcessor"): "[",
-    ("mkdocs_autorefs._internal.references", "AutorefsInlineProcessor"): "[",
-    ("markdown.inlinepatterns", "AutolinkInlineProcessor"): "<",
-    ("markdown.inlinepatterns", "AutomailInlineProcessor"): "<",
-    ("markdown.inlinepatterns", "SubstituteTagInlineProcessor"): "\n",
-    ("markdown.inlinepatterns", "DelimiterProcessor"): "*_",
+    ("pymdownx.inlinehilite", "InlineHilitePattern"): ("`", ""),
+    ("pymdownx.arithmatex", "InlineArithmatexPattern"): ("$", "\\"),
+    ("markdown.inlinepatterns", "EscapeInlineProcessor"): ("\\", ""),
+    ("markdown.extensions.footnotes", "FootnoteInlineProcessor"): ("[^", ""),
+    ("markdown.inlinepatterns", "ReferenceInlineProcessor"): ("[", ""),
+    ("markdown.inlinepatterns", "LinkInlineProcessor"): ("](", ""),
+    ("markdown.inlinepatterns", "ImageInlineProcessor"): ("![", ""),
+    ("markdown.inlinepatterns", "ImageReferenceInlineProcessor"): ("![", ""),
+    ("markdown.inlinepatterns", "ShortReferenceInlineProcessor"): ("[", ""),
+    ("markdown.inlinepatterns", "ShortImageReferenceInlineProcessor"): ("![", ""),
+    ("mkdocs_autorefs._internal.references", "AutorefsInlineProcessor"): ("[", ""),
+    ("markdown.inlinepatterns", "AutolinkInlineProcessor"): ("<", ""),
+    ("markdown.inlinepatterns", "AutomailInlineProcessor"): ("<", ""),
+    ("markdown.inlinepatterns", "SubstituteTagInlineProcessor"): ("\n", ""),
+    ("markdown.inlinepatterns", "DelimiterProcessor"): ("*", "_"),
 }
+#: These read each pair of brackets, letter by letter, to look for another pair behind it.
+_PAIRS = re.compile(r"\]\s?\[")
+_IN_PAIRS = frozenset(["ReferenceInlineProcessor", "AutorefsInlineProcessor"])
+#: These then look the words up among addresses that the document defines; most define none.
+_DEFINED = frozenset(
+    kind for module, kind in _NEEDS if kind.endswith("ReferenceInlineProcessor") or "ShortImage" in kind
+)
 _APPLY = "_InlineProcessor__applyPattern"
 
 
-def _needs(pattern: Any) -> str:
-    """Characters that a pattern needs one of; empty where that is not known."""
+def _needs(pattern: Any) -> tuple[str, str]:
+    """Texts that a pattern needs one of; empty where that is not known."""
     kind = type(pattern)
     if kind.__name__ == "HtmlInlineProcessor":  # two patterns: tags and entities
-        return {"(<": "<", "(&": "&"}.get(pattern.pattern[:2], "")
-    return _NEEDS.get((kind.__module__, kind.__name__), "")
+        return {"(<": "<", "(&": "&"}.get(pattern.pattern[:2], ""), ""
+    return _NEEDS.get((kind.__module__, kind.__name__), ("", ""))
 
 
 def _try_fewer_patterns() -> None:
@@ -82,14 +92,17 @@ def _try_fewer_patterns() -> None:
             if not _MARKUP.search(data) or isinstance(data, util.AtomicString):
                 return data
             patterns = self.inlinePatterns
-            known: list[tuple[Any, str, str]] = getattr(self, "_zoo_patterns", [])
+            known: list[tuple[Any, str, str, bool, bool]] = getattr(self, "_zoo_patterns", [])
             if len(known) != len(patterns):
-                known = [(p, *((needs := _needs(p))[:1], needs[1:])) for p in patterns]
+                kinds = [(p, type(p).__name__ if _needs(p)[0] else "") for p in patterns]
+                known = [(p, *_needs(p), kind in _IN_PAIRS, kind in _DEFINED) for p, kind in kinds]
                 self._zoo_patterns = known
             apply = getattr(self, _APPLY)
             for at in range(patternIndex, len(known)):
-                pattern, one, other = known[at]
+                pattern, one, other, pairs, defined = known[at]
                 if one and one not in data and not (other and other in data):
+                    continue
+                if (pairs and not _PAIRS.search(data)) or (defined and not self.md.references):
                     continue
                 start, matched = 0, True
                 while matched:
@@ -100,6 +113,29 @@ def _try_fewer_patterns() -> None:
 
     if hasattr(InlineProcessor, _APPLY):
         replace(InlineProcessor, "_InlineProcessor__handleInline", make)
+
+
+# --------------------------------------------------------------------------- all documents
+
+
+def _in_order(whole: Any) -> Any:
+    """The list of all steps, or of all kinds of blocks, is made anew for each document, or block."""
+
+    def __iter__(self: Any) -> Any:
+        known = self.__dict__.get("_zoo_items")
+        if known is None:
+            known = self._zoo_items = list(whole(self))
+        return iter(known)
+
+    return __iter__
+
+
+def _anew(whole: Any) -> Any:
+    def change(self: Any, *arguments: Any, **more: Any) -> None:
+        self.__dict__.pop("_zoo_items", None)
+        whole(self, *arguments, **more)
+
+    return change
 
 
 # --------------------------------------------------------------------------- raw HTML

@@ -46,6 +46,39 @@ def listed(folders: list[str]) -> list[str]:
     return sorted(found)
 
 
+def quicken(env: jinja2.Environment) -> None:
+    """Find templates and attributes as jinja2 does, with less ado where a name was found before, and where there is no attribute.
+
+    Templates of a theme ask many times a page for what is seldom there, like the icon of an entry: jinja2 lets both ways to get it
+    fail, by an exception each.
+    """
+    whole, named, nothing = env.getattr, env.get_template, object()
+    known: dict[str, jinja2.Template] = {}
+
+    def get(obj: Any, attribute: str) -> Any:
+        found = getattr(obj, attribute, nothing)
+        if found is not nothing:
+            return found
+        kind = type(obj)
+        if kind is dict:
+            return obj[attribute] if attribute in obj else env.undefined(obj=obj, name=attribute)
+        if hasattr(kind, "__getitem__") or isinstance(obj, type):
+            return whole(obj, attribute)
+        return env.undefined(obj=obj, name=attribute)
+
+    def get_template(name: Any, parent: str | None = None, globals: Any = None) -> jinja2.Template:
+        if globals is not None or type(name) is not str:
+            return named(name, parent, globals)
+        found = known.get(name)
+        if found is None:
+            found = known[name] = named(name, parent, globals)
+        return found
+
+    setattr(env, "getattr", get)  # noqa: B010
+    if not env.auto_reload and type(env).join_path is jinja2.Environment.join_path:
+        setattr(env, "get_template", get_template)  # noqa: B010
+
+
 class Templates:
     """The theme's environment, made once, and compiled templates of theme and API documentation in one folder."""
 
@@ -68,6 +101,7 @@ class Templates:
             handler = config.plugins.get("mkdocstrings").get_handler("python")
             handler.env.bytecode_cache = self.env.bytecode_cache
             handler.env.auto_reload = False
+            quicken(handler.env)
         except Exception as error:  # a shortcut only
             logging.getLogger("mkdocs.zoo").debug("templates of the API: %s", error)
 

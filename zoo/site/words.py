@@ -16,6 +16,8 @@ _SECTION = re.compile(r"<h2[^>]*data-search-exclude[^>]*>.*?(?=<h2\b|\Z)", re.DO
 _TAG = re.compile(r"""<(/?)([a-z][a-z0-9]*)((?:\s+[^\s=>"'/]+(?:="[^"]*")?)*)\s*/?>|<!--.*?-->""", re.DOTALL)
 _ATTRIBUTE = re.compile(r"""\s([^\s=>"'/]+)(?:="([^"]*)")?""")
 _RAW = re.compile(r"<(script|style)\b.*?</\1>", re.DOTALL)
+_CODE = re.compile(r"<pre[ >].*?</pre>", re.DOTALL)
+_SPAN = re.compile(r'<span(?: class="[^"<>]*")?>|</span>')
 _HEADINGS = frozenset(f"h{level}" for level in range(1, 7))
 _KEEP = frozenset({"p", "code", "pre", "li", "ol", "ul", "sub", "sup"})
 _VOID = frozenset(
@@ -36,9 +38,15 @@ class Section:
         return self.excluded
 
 
+def _plain(code: re.Match[str]) -> str:
+    """A block of code without its colours: what stands in them is text, one way or the other."""
+    plain = _SPAN.sub("", code[0])
+    return code[0] if "<span" in plain else plain
+
+
 def sections(html: str) -> list[Section] | None:
     """Sections of a page, or None where the HTML is not as serializers write it."""
-    html = _RAW.sub("", html)
+    html = _CODE.sub(_plain, _RAW.sub("", html))
     count = html.count("<")
     found: list[Section] = []
     section: Section | None = None
@@ -48,16 +56,16 @@ def sections(html: str) -> list[Section] | None:
     end = 0
     for tag in _TAG.finditer(html):
         count -= 1
-        if tag.start() > end and skip.isdisjoint(context):
-            section = _data(unescape(html[end : tag.start()]), found, section, context, links)
+        start = tag.start()
+        if start > end and (not skip or skip.isdisjoint(context)):
+            section = _data(unescape(html[end:start]), found, section, context, links)
         end = tag.end()
-        name = tag[2]
+        closes, name, attributes = tag.groups()
         if not name:
             continue
-        if not tag[1]:
+        if not closes:
             if name in _VOID:
                 continue
-            attributes = tag[3]
             context.append(name)
             links.append(name == "a" and 'class="headerlink"' in attributes)
             if name in _HEADINGS:
@@ -77,9 +85,9 @@ def sections(html: str) -> list[Section] | None:
                 if "data-search-exclude" in facts or facts.get("class") == "linenodiv":
                     skip.add(name)
                     continue
-            if name in _KEEP and skip.isdisjoint(context):
+            if name in _KEEP and (not skip or skip.isdisjoint(context)):
                 (section.title if section.tag in context else section.text).append(f"<{name}>")
-        if tag[1] or tag[0].endswith("/>"):
+        if closes or html[end - 2] == "/":
             section = _end(name, found, section, context, links, skip)
     if count:  # something is no tag of ours
         return None
