@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from timm.layers import GroupNorm
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from zoo.noisy_labels import layerwise
 from zoo.noisy_labels.learning_to_reweight import LearningToReweight
 
 N, K = 7, 3
@@ -55,6 +57,25 @@ class Rows(nn.Module):
 
 def checkpointed(model, h):
     return checkpoint(torch.tanh, h, use_reentrant=False)
+
+
+def checkpointed_norm(model, h):
+    return checkpoint(lambda t: torch.tanh(model.norm(t)), h, use_reentrant=False)
+
+
+class Normed(Passing):
+    """A norm of its own, between the layers."""
+
+    def __init__(self, function):
+        super().__init__(function)
+        self.norm = nn.GroupNorm(2, 8, eps=0.1)
+
+
+class Transposed(nn.Module):
+    """What a norm reads lies otherwise in memory."""
+
+    def forward(self, x):
+        return x.contiguous(memory_format=torch.channels_last)
 
 
 class Overwriting(Rows):
@@ -128,6 +149,11 @@ SUITABLE = {
     "evaluated BatchNorm": (lambda: frozen(nn.Sequential(nn.Linear(10, 8), nn.BatchNorm1d(8).eval(), nn.Linear(8, K)), "1"), (10,)),
     "cut into rows": (lambda: Rows(lambda t, layer: layer(t.view(-1, 4)).view(-1, 8)), (10,)),
     "checkpointed": (lambda: Passing(checkpointed), (10,)),
+    "checkpointed norm": (lambda: Normed(checkpointed_norm), (10,)),
+    "norm over vectors": (lambda: Normed(lambda m, h: m.norm(h)), (10,)),
+    "norm twice, tied": (lambda: Normed(lambda m, h: m.norm(torch.tanh(m.norm(h)) * 2)), (10,)),
+    "norm first": (lambda: nn.Sequential(nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 2), nn.Flatten(), nn.Linear(8, K)), (4, 3, 3)),
+    "channels last": (lambda: nn.Sequential(nn.Conv2d(2, 6, 3), Transposed(), nn.GroupNorm(3, 6), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(96, K)), (2, 6, 6)),
 }  # fmt: skip
 
 UNSUITABLE = {
@@ -162,6 +188,8 @@ def same(model, shape):
     ours, found, gradients = step(model, shape)
     if getattr(model, "function", None) is checkpointed:  # torch 2.11 has no forward mode for it
         model.function = lambda m, h: torch.tanh(h)
+    if getattr(model, "function", None) is checkpointed_norm:
+        model.function = lambda m, h: torch.tanh(m.norm(h))
     _, wanted, expected = step(model, shape, layerwise=False)
     for key in ("loss", "output", "weights"):
         torch.testing.assert_close(found[key], wanted[key], rtol=1e-11, atol=1e-13)
@@ -192,6 +220,20 @@ def test_equal_to_forward_mode(name):
     algorithm, found = same(make().double(), shape)
     assert by_layer(algorithm, shape)
     assert 0 < int((found["weights"] > 0).sum()) < N
+
+
+def test_equal_in_pieces(monkeypatch):
+    """What is split for the cache of a CPU: every map of more than two pieces."""
+    cut = []
+    whole = torch.Tensor.split
+    monkeypatch.setattr(layerwise, "PIECE", 16)
+    monkeypatch.setattr(torch.Tensor, "split", lambda t, size, dim=0: cut.append(size) or whole(t, size, dim))
+    for name in ("pictures", "tokens", "cut into rows", "channels last"):
+        make, shape = SUITABLE[name]
+        torch.manual_seed(0)
+        cut.clear()
+        same(make().double(), shape)
+        assert any(isinstance(size, int) for size in cut)  # pieces of rows; sections of a table are lists
 
 
 @pytest.mark.parametrize("name", UNSUITABLE)
@@ -300,13 +342,56 @@ def test_memory_of_the_kept_tensors_is_freed_by_backward():
         _ = loss.grad_fn.saved_tensors
 
 
+def test_nothing_of_a_step_stays(monkeypatch):
+    """Hooks of a graph hold the pass, so the pass must not hold the graph: no collector finds such a circle."""
+    made, whole = [], layerwise.Pass.__init__
+    monkeypatch.setattr(layerwise.Pass, "__init__", lambda self, *a: made.append(weakref.ref(self)) or whole(self, *a))
+    torch.manual_seed(0)
+    algorithm = LearningToReweight(pictures().double())
+    for i in range(3):
+        result = algorithm(*batch((2, 9, 8), i), meta_batch=batch((2, 9, 8), 100 + i))
+        result["loss"].backward()
+    assert len(made) == 4  # one of them on the first samples of the first batch
+    assert not any(one() for one in made)
+
+
+def test_a_checkpoint_is_computed_again_once_a_pass():
+    calls = []
+
+    def counted(model, h):
+        def block(t):
+            calls.append(1)
+            return torch.tanh(model.norm(t))
+
+        return checkpoint(block, h, use_reentrant=False)
+
+    torch.manual_seed(0)
+    algorithm = LearningToReweight(Normed(counted).double())
+    for _ in range(2):
+        calls.clear()
+        algorithm(*batch((10,), 1), meta_batch=batch((10,), 2))["loss"].backward()
+    assert len(calls) == 4  # forward and again for the clean batch and for the other
+
+
+def test_hooks_of_a_parameter_see_the_weighted_gradient_only():
+    torch.manual_seed(0)
+    algorithm, seen = LearningToReweight(pictures().double()), []
+    (x, y), clean = batch((2, 9, 8), 1), batch((2, 9, 8), 2)
+    algorithm(x, y, meta_batch=clean)  # the first batch decides by several passes
+    weight = algorithm.trainable_module[0].weight
+    weight.register_hook(lambda g: seen.append(g.clone()))
+    algorithm(x, y, meta_batch=clean)["loss"].backward()
+    assert len(seen) == 1
+    torch.testing.assert_close(seen[0], weight.grad)
+
+
 def test_many_steps_follow_the_unrolled_course():
     torch.manual_seed(0)
     start = pictures().double()
     ends = []
-    for layerwise in (True, False):
+    for way in (True, False):
         model = copy.deepcopy(start)
-        algorithm = LearningToReweight(model, layerwise=layerwise)
+        algorithm = LearningToReweight(model, layerwise=way)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         for i in range(5):
             optimizer.zero_grad()

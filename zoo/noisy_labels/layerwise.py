@@ -11,16 +11,16 @@ passes and a full backward. It holds where no sample's loss depends on another s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import GroupNorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from zoo.noisy_labels._nodes import CHANGED, GROUPED, Begin, Grouped, Unsuitable, Used, shares_sums
 from zoo.noisy_labels.functional import Params, call, gradient, same_randomness
 from zoo.numerics import wide
 
@@ -32,10 +32,12 @@ _CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
     nn.Conv2d: F.conv2d,
     nn.Conv3d: F.conv3d,
 }
-_NORMS: tuple[Any, ...] = (nn.GroupNorm, nn.LayerNorm, GroupNorm)
+_NORMS: tuple[Any, ...] = (nn.LayerNorm, *GROUPED)
 #: Exact types: a subclass may compute anything.
 LAYERS: tuple[type[nn.Module], ...] = (*_CONVOLUTIONS, nn.Linear, *_NORMS)
 SAMPLES, TOLERANCE = 4, 1e-3
+#: Elements of a temporary on a CPU: what fits its cache is faster than one map of the whole batch, whose memory is new each time.
+PIECE = 2**18
 
 
 def _response(layer: Any, a: Tensor, direction: Local) -> Tensor:
@@ -62,23 +64,32 @@ def _by_parameter(layer: Any, t: Tensor) -> Tensor:
     return t @ t.new_ones(t.shape[2])  # over a short last axis a product is faster than a sum
 
 
-def _come_back(layer: Any, a: Tensor, b: Tensor, direction: Local) -> tuple[Tensor, Kept]:
-    """The layer's part of the slope of every row of its input, ``(rows,)``, and what its weighted gradient needs."""
-    if isinstance(layer, _NORMS):
-        scale, shift = _by_parameter(layer, _normalized(layer, a).mul_(b)), _by_parameter(layer, b)
-        parts = ((scale, direction.get("weight")), (shift, direction.get("bias")))
-        slopes = sum((s @ v.flatten() for s, v in parts if v is not None), b.new_zeros(len(b)))
-        return slopes, (scale, shift)
-    return _response(layer, a, direction).mul_(b).flatten(1).sum(1), (a, b)
+def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The tensors in pieces of rows."""
+    rows, largest = len(tensors[0]), max(t.numel() for t in tensors)
+    if tensors[0].device.type != "cpu" or largest <= 2 * PIECE:
+        yield tensors
+    else:
+        yield from zip(*(t.split(max(1, PIECE * rows // largest)) for t in tensors), strict=True)
 
 
-def _weigh(layer: Any, kept: Kept, weights: Tensor) -> Local:
-    """The weighted sum over rows of the gradients of the layer's parameters."""
-    if isinstance(layer, _NORMS):
-        shape = layer.weight.shape
-        return {k: (weights @ s).view(shape) for k, s in zip(("weight", "bias"), kept, strict=True)}
-    a, b = kept
-    b = b * weights.view(-1, *[1] * (b.ndim - 1))
+def _together(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _by_row(layer: Any, a: Tensor, b: Tensor) -> Kept:
+    """Gradients of a norm's gain and shift from every row of its input."""
+    scale = _together([_by_parameter(layer, _normalized(layer, u).mul_(v)) for u, v in _pieces(a, b)])
+    return scale, _by_parameter(layer, b)
+
+
+def _slopes(layer: Any, a: Tensor, b: Tensor, direction: Local) -> Tensor:
+    """Part of a convolution or linear layer in the slope of every row of its input, ``(rows,)``."""
+    return _together([_response(layer, u, direction).mul_(v).flatten(1).sum(1) for u, v in _pieces(a, b)])
+
+
+def _weigh(layer: Any, a: Tensor, b: Tensor) -> Local:
+    """The sum over rows of the gradients of a convolution's or linear layer's parameters."""
     if type(layer) is nn.Linear:
         b, a = b.flatten(0, -2), a.flatten(0, -2)
         return {"weight": b.mT @ a, "bias": b.sum(0)}
@@ -91,10 +102,6 @@ def _weigh(layer: Any, kept: Kept, weights: Tensor) -> Local:
     return {"weight": weight, "bias": bias}
 
 
-class Unsuitable(RuntimeError):
-    """What a layer reads cannot be told apart by sample, or is gone when its gradient comes back."""
-
-
 class Pass:
     """One pass of the network with the slopes of all losses along a direction.
 
@@ -105,7 +112,7 @@ class Pass:
         input, target: ``(N, *)`` and classes ``(N,)``.
 
     Attributes:
-        output: logits ``(N, K)``; its graph has been used, nothing can be differentiated through it.
+        output: logits ``(N, K)``; their graph has been used: an error if something is differentiated through them.
         losses: cross-entropy of every sample, ``(N,)``.
         slopes: their derivatives along ``direction``, ``(N,)``.
     """
@@ -113,10 +120,11 @@ class Pass:
     def __init__(self, model: nn.Module, params: Params, direction: Params, input: Tensor, target: Tensor) -> None:
         named = dict(model.named_parameters())
         along = {id(named[name]): direction[name] for name in params}
-        self.records: list[tuple[nn.Module, Kept]] = []
-        self._open = True
+        self._samples, self._open = len(input), True
         self._start: Tensor | None = None
-        self.slopes = torch.zeros(len(input), device=input.device, dtype=next(iter(params.values())).dtype)
+        self._parts: list[Tensor] = []
+        self._maps: list[tuple[nn.Module, Kept]] = []
+        self._rows: list[tuple[nn.Module, str, Tensor, Tensor]] = []
         handles = []
         for m in model.modules():
             if type(m) in LAYERS:
@@ -133,40 +141,63 @@ class Pass:
                 handle.remove()
         if self._start is not None:
             torch.autograd.grad(losses.sum(), self._start, allow_unused=True)
-        self.output, self.losses = output, losses.detach()
+        # the graph holds this pass by its hooks: if the pass held the graph, neither would ever be freed
+        self.output, self.losses = (
+            Used.apply(output.detach(), losses.new_zeros((), requires_grad=True)),
+            losses.detach(),
+        )
+        zero = torch.zeros(len(input), device=input.device, dtype=next(iter(params.values())).dtype)
+        self.slopes = torch.stack([zero, *self._parts]).sum(0)
+        # all norms at once: the sums are small, their number is not
+        self._table = torch.cat([zero.new_zeros(len(zero), 0), *(t for _, _, t, _ in self._rows)], 1)
+        if self._rows:
+            self.slopes += self._table @ torch.cat([v.flatten() for _, _, _, v in self._rows])
 
     def _leave(self, along: Local, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if not self._open or not output.requires_grad:
             return output
         (a,) = inputs
-        if len(a) % len(self.slopes):
+        if len(a) % self._samples:
             raise Unsuitable(
-                f"a {type(layer).__name__} reads {len(a)} rows of {len(self.slopes)} samples: make the method with layerwise=False"
+                f"a {type(layer).__name__} reads {len(a)} rows of {self._samples} samples: make the method with layerwise=False"
             )
+        if shares_sums(layer, a, output):
+            saved = output.grad_fn._saved_result1, output.grad_fn._saved_result2  # type: ignore[union-attr]
+            return Grouped.apply(a, output.detach(), layer, *saved, partial(self._add_rows, layer, along))
         if not a.requires_grad:  # where the network begins: what the backward pass has to reach
             if self._start is None:
                 self._start = output.new_zeros((), requires_grad=True)
-            output = output + self._start
-        output.register_hook(partial(self._return, layer, along, a.detach(), a._version))
+            output = Begin.apply(output.detach(), self._start)
+        # the graph keeps its hooks to the end of the pass, so what they read is taken out of them
+        output.register_hook(partial(self._return, layer, along, [a.detach()], a._version))
         return output
 
-    def _return(self, layer: nn.Module, along: Local, a: Tensor, version: int, b: Tensor) -> None:
+    def _return(self, layer: nn.Module, along: Local, read: list[Tensor], version: int, b: Tensor) -> None:
+        a = read.pop()
         if a._version != version:
-            raise Unsuitable(
-                f"the input of a {type(layer).__name__} was changed in place after the layer had read it: make the method "
-                "with layerwise=False"
-            )
-        slopes, kept = _come_back(layer, a, b, along)
-        self.slopes += slopes.view(len(self.slopes), -1).sum(1)
-        self.records.append((layer, kept))
+            raise Unsuitable(CHANGED.format(type(layer).__name__))
+        if isinstance(layer, _NORMS):
+            self._add_rows(layer, along, *_by_row(layer, a, b))
+        else:
+            self._parts.append(self._of_samples(_slopes(layer, a, b, along)))
+            self._maps.append((layer, (a, b)))
+
+    def _of_samples(self, t: Tensor) -> Tensor:
+        """Samples may have been cut into several rows each, as windows are."""
+        return t if len(t) == self._samples else t.unflatten(0, (self._samples, -1)).sum(1)
+
+    def _add_rows(self, layer: nn.Module, along: Local, scale: Tensor, shift: Tensor) -> None:
+        for name, t in (("weight", scale), ("bias", shift)):
+            if name in along:
+                self._rows.append((layer, name, self._of_samples(t), along[name]))
 
     def weighted(self, weights: Tensor, params: Sequence[Tensor]) -> Tensor:
         r""":math:`\sum_i w_i \ell_i`, which carries a gradient (once) for ``params``, the network's own."""
-        flat = [t for _, kept in self.records for t in kept]
-        loss: Tensor = _Weighted.apply(
-            (weights * self.losses).sum(), [m for m, _ in self.records], weights, len(params), *params, *flat
-        )
-        return loss
+        loss, layers = (weights * self.losses).sum(), [m for m, _ in self._maps]
+        names = [(m, name) for m, name, _, _ in self._rows]
+        flat = [t for _, kept in self._maps for t in kept]
+        weighed: Tensor = _Weighted.apply(loss, layers, names, weights, self._table, len(params), *params, *flat)
+        return weighed
 
 
 class _Weighted(torch.autograd.Function):
@@ -174,10 +205,17 @@ class _Weighted(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, loss: Tensor, layers: list[nn.Module], weights: Tensor, count: int, *tensors: Tensor
+        ctx: Any,
+        loss: Tensor,
+        layers: list[nn.Module],
+        names: list[tuple[nn.Module, str]],
+        weights: Tensor,
+        table: Tensor,
+        count: int,
+        *tensors: Tensor,
     ) -> Tensor:
-        ctx.layers, ctx.count = layers, count
-        ctx.save_for_backward(weights, *tensors)
+        ctx.layers, ctx.names, ctx.count = layers, names, count
+        ctx.save_for_backward(weights, table, *tensors)
         return loss.clone()
 
     @staticmethod
@@ -186,28 +224,36 @@ class _Weighted(torch.autograd.Function):
             raise RuntimeError(
                 "this loss can be differentiated once: for create_graph=True make the method with layerwise=False"
             )
-        weights, *tensors = ctx.saved_tensors
+        weights, table, *tensors = ctx.saved_tensors
         params, flat = tensors[: ctx.count], tensors[ctx.count :]
-        found = {id(p): torch.zeros_like(p) for p in params}
+        found: dict[int, Tensor | None] = {id(p): None for p in params}
+
+        def add(layer: nn.Module, name: str, value: Tensor) -> None:
+            p = getattr(layer, name)
+            if id(p) in found:
+                value, before = value.view_as(p), found[id(p)]
+                found[id(p)] = value if before is None else before + value
+
         weights = weights * grad
+        of = [(layer, name, getattr(layer, name).numel()) for layer, name in ctx.names]
+        for (layer, name, _), value in zip(of, (weights @ table).split([n for *_, n in of]), strict=True):
+            add(layer, name, value.clone())
         chosen: dict[int, tuple[Tensor, Tensor | None]] = {}
-        for layer, *kept in zip(ctx.layers, flat[::2], flat[1::2], strict=True):
-            count = len(kept[0])
-            if count not in chosen:
-                # samples may have been cut into several rows each, as windows are
-                each = weights.repeat_interleave(count // len(weights))
+        for layer, a, b in zip(ctx.layers, flat[::2], flat[1::2], strict=True):
+            if len(a) not in chosen:
+                each = weights.repeat_interleave(len(a) // len(weights))
                 # on other devices the number of rows would have to be waited for
                 rows = each.nonzero()[:, 0] if each.device.type == "cpu" else None
-                chosen[count] = (each, None) if rows is None else (each[rows], rows)
-            each, rows = chosen[count]
-            if rows is not None:
-                kept = [t.index_select(0, rows) for t in kept]
+                chosen[len(a)] = (each, None) if rows is None else (each[rows], rows)
+            each, rows = chosen[len(a)]
+            each = each.view(-1, *[1] * (b.ndim - 1))
+            a, b = (a, b * each) if rows is None else (a.index_select(0, rows), b.index_select(0, rows).mul_(each))
             if len(each):
-                for name, value in _weigh(layer, (kept[0], kept[1]), each).items():
-                    p = getattr(layer, name)
-                    if id(p) in found:
-                        found[id(p)] += value
-        return (None, None, None, None, *found.values(), *[None] * len(flat))
+                for name, value in _weigh(layer, a, b).items():
+                    if value is not None:
+                        add(layer, name, value)
+        zeros = (torch.zeros_like(p) if g is None else g for p, g in zip(params, found.values(), strict=True))
+        return (*[None] * 6, *zeros, *[None] * len(flat))
 
 
 def structure(model: nn.Module, input: Tensor) -> tuple[Any, ...]:

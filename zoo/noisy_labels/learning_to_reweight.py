@@ -10,7 +10,16 @@ from torch import Tensor, nn
 
 from zoo.noisy_labels import layerwise
 from zoo.noisy_labels.base import Algorithm
-from zoo.noisy_labels.functional import Params, alone, differentiable, gradient, parameters_of, same_randomness, slope
+from zoo.noisy_labels.functional import (
+    Params,
+    alone,
+    differentiable,
+    gradient,
+    own_gradient,
+    parameters_of,
+    same_randomness,
+    slope,
+)
 from zoo.numerics import wide
 
 
@@ -64,9 +73,10 @@ class LearningToReweight(Algorithm):
         model = self.trainable_module
         clean, labels = self.extra("meta_batch", meta_batch)
         params = parameters_of(model)
+        by_layer = self.layerwise and torch.is_grad_enabled() and alone(model) and layerwise.known(model, input)
         with same_randomness(input.device), differentiable(input.device):
-            direction = gradient(model, params, clean, labels)
-        if self._by_layer(params, direction, input, target):
+            direction = (own_gradient if by_layer else gradient)(model, params, clean, labels)
+        if by_layer and self._suitable(params, direction, input, target):
             run = layerwise.Pass(model, params, direction, input, target)
             weights = self._weights(run.slopes, index)
             loss = run.weighted(weights, [p for p in model.parameters() if p.requires_grad])
@@ -77,10 +87,8 @@ class LearningToReweight(Algorithm):
         loss = (weights * F.cross_entropy(wide(output), target, reduction="none")).sum()
         return {"loss": loss, "output": output, "weights": weights}
 
-    def _by_layer(self, params: Params, direction: Params, input: Tensor, target: Tensor) -> bool:
+    def _suitable(self, params: Params, direction: Params, input: Tensor, target: Tensor) -> bool:
         model = self.trainable_module
-        if not (self.layerwise and torch.is_grad_enabled() and alone(model) and layerwise.known(model, input)):
-            return False
         key = layerwise.structure(model, input)
         if key not in self._suits:
             with differentiable(input.device):

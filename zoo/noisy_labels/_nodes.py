@@ -1,0 +1,101 @@
+"""Nodes of the graph of :mod:`zoo.noisy_labels.layerwise`: where it begins, where it ends, and group norms row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from timm.layers import GroupNorm
+from torch import Tensor, nn
+
+#: Exact types of group norms.
+GROUPED: tuple[Any, ...] = (nn.GroupNorm, GroupNorm)
+CHANGED = "the input of a {} was changed in place after the layer had read it: make the method with layerwise=False"
+
+
+class Unsuitable(RuntimeError):
+    """What a layer reads cannot be told apart by sample, or is gone when its gradient comes back."""
+
+
+class Begin(torch.autograd.Function):
+    """A tensor as it is, whose gradient is asked for as that of ``start``, ``()``, which is zero."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, start: Tensor) -> Tensor:
+        ctx.mark_dirty(output)  # not a view, which may not be changed in place
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, grad.new_zeros(())
+
+
+class Used(torch.autograd.Function):
+    """A tensor as it is, with an error instead of a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, start: Tensor) -> Tensor:
+        ctx.mark_dirty(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        raise RuntimeError(
+            "the pass that gave these logits went backward already and cannot do so a second time: to differentiate through "
+            "them make the method with layerwise=False"
+        )
+
+
+def shares_sums(layer: nn.Module, a: Tensor, output: Tensor) -> bool:
+    """Whether :class:`Grouped` can take over: what the kernel kept is there, and nobody (a checkpoint) stands in between."""
+    hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return (
+        type(layer) in GROUPED
+        and type(output.grad_fn).__name__ == "NativeGroupNormBackward0"
+        and hooks is not None
+        and hooks(True) is None
+        and a.device.type == "cpu"
+        and a.requires_grad
+        and a.is_contiguous()
+        and layer.weight is not None
+    )
+
+
+class Grouped(torch.autograd.Function):
+    """The output of a group norm, as it is, whose backward pass gives the gradients of its parameters row by row.
+
+    The kernel sums gradients of a channel's gain and shift over the batch. Samples laid side by side as channels of one sample
+    leave it nothing to sum over, for no more work than the gradient of the input is.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        a: Tensor,
+        output: Tensor,
+        layer: Any,
+        mean: Tensor,
+        rstd: Tensor,
+        record: Callable[[Tensor, Tensor], None],
+    ) -> Tensor:
+        ctx.mark_dirty(output)
+        ctx.layer, ctx.record = layer, record
+        ctx.kept, ctx.version = [a.detach(), mean, rstd], a._version
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, b: Tensor) -> tuple[Tensor | None, ...]:
+        layer, (a, mean, rstd) = ctx.layer, ctx.kept
+        ctx.kept = None  # freed here, as the kernel's own would be
+        if a._version != ctx.version:
+            raise Unsuitable(CHANGED.format(type(layer).__name__))
+        rows, channels = a.shape[:2]
+        one = [t.reshape(1, rows * channels, -1) for t in (b, a)]
+        gain = layer.weight.detach().repeat(rows)
+        grad, scale, shift = torch.ops.aten.native_group_norm_backward(
+            *one, mean.view(1, -1), rstd.view(1, -1), gain, 1, rows * channels, one[1].shape[2],
+            rows * layer.num_groups, [True, True, True],
+        )  # fmt: skip
+        ctx.record(scale.view(rows, -1), shift.view(rows, -1))
+        return grad.view_as(a), *[None] * 5
