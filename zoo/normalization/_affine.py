@@ -21,7 +21,7 @@ from zoo.numerics import wide
 def spread(v: Tensor, x: Tensor) -> Tensor:
     """``(samples, C)`` so that it broadcasts against ``(N, C, *)``; a view where ``samples`` is 1 or N."""
     if 1 < len(v) < len(x):
-        v = v.repeat(len(x) // len(v), 1)  # sample i belongs to i mod samples
+        v = v.expand(len(x) // len(v), *v.shape).reshape(len(x), -1)  # sample i belongs to i mod samples
     return v.view(*v.shape, *(1,) * (x.dim() - 2))
 
 

@@ -184,7 +184,7 @@ def batch_norm(
     if not fits(x) or (v := rows(x, samples)) is None:
         return None
     mean, var = torch.zeros((2, v.shape[1]), dtype=wide_dtype(x)).unbind()
-    weight, bias = (p.to(mean.dtype).repeat(samples) for p in (weight, bias))
+    weight, bias = (p.to(mean.dtype).expand(samples, -1).reshape(-1) for p in (weight, bias))
     # With momentum 1 the running values are this batch's, the variance unbiased.
     y, out = _empty(x, samples)
     saved = torch.empty_like(mean), torch.empty_like(mean)
@@ -201,7 +201,7 @@ def batch_norm_backward(
     if not fits(x, dy) or (v := rows(x, samples)) is None:
         return None
     dy = _like(dy, x)
-    weight = weight.to(mean.dtype).repeat(samples)
+    weight = weight.to(mean.dtype).expand(samples, -1).reshape(-1)
     dx, *sums = torch.ops.aten.native_batch_norm_backward.default(
         rows(dy, samples), v, weight, None, None, mean.flatten(), inverse.flatten(), True, 0.0, [True, True, True]
     )
