@@ -90,13 +90,13 @@ def check(site: Path, known: Mapping[str, Facts] | None = None) -> list[str]:
     for name, page in pages.items():
         folder = posixpath.dirname(name)
         for address in page.loaded:
-            parts = urlsplit(address)
+            parts = _split(address)
             if parts.scheme in ("http", "https") or parts.netloc:
                 problems.append(f"{name}: loads {address}")
             elif parts.scheme == "" and parts.path and _target(folder, parts.path) not in present:
                 problems.append(f"{name}: loads {address}, which does not exist")
         for address in page.links:
-            parts = urlsplit(address)
+            parts = _split(address)
             if parts.scheme or parts.netloc:
                 continue
             target = _target(folder, parts.path) if parts.path else name
@@ -111,10 +111,19 @@ def check(site: Path, known: Mapping[str, Facts] | None = None) -> list[str]:
     return problems
 
 
-@lru_cache(maxsize=100_000)
 def _target(folder: str, address: str) -> str:
     """File or folder below the site's that an address leads to; one above it is found nowhere."""
+    while folder and address.startswith("../"):  # neighbours share what is left
+        folder, address = folder.rpartition("/")[0], address[3:]
+    return _resolved(folder, address)
+
+
+@lru_cache(maxsize=100_000)
+def _resolved(folder: str, address: str) -> str:
     path = posixpath.normpath(posixpath.join(folder, unquote(address)))
     if path.startswith(".."):
         return ".."
     return "" if path == "." else path.lstrip("/")
+
+
+_split = lru_cache(maxsize=100_000)(urlsplit)  # whose own memory is of a hundred addresses

@@ -231,6 +231,7 @@ def on_env(env: Any, config: Any, files: Any, **_: Any) -> Any:
 
         def work(name: str) -> dict[str, Any]:
             before, path = len(entries), Path(pages[name].file.abs_dest_path)
+            key = keys.get(name) or (cache.folder and cache.page_key(pages[name]))
             with _warnings() as warned:
                 whole(pages[name], *arguments, **more)
             data = path.read_bytes() if path.exists() else b""
@@ -238,7 +239,7 @@ def on_env(env: Any, config: Any, files: Any, **_: Any) -> Any:
             mine = entries[before:]
             del entries[before:]
             return {
-                "built": keys.get(name),
+                "built": key,
                 "file": digest(data),
                 "entries": mine,
                 "facts": facts,
@@ -248,6 +249,7 @@ def on_env(env: Any, config: Any, files: Any, **_: Any) -> Any:
         if crew is None:  # only here is known what the templates are given
             if cache.folder is not None:
                 cache.navigation = navigation(arguments[2])
+            if cache.found:  # otherwise whoever makes a page works out its key
                 keys.update({name: cache.page_key(page) for name, page in pages.items()})
                 found.update(cache.built_ones(keys, {name: Path(p.file.abs_dest_path) for name, p in pages.items()}))
             left = {name: len(page.content or "") for name, page in pages.items() if name not in found}
