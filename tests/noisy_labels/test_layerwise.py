@@ -120,11 +120,7 @@ def frozen(model, *names):
 
 
 def pictures():
-    front = (
-        nn.Conv2d(2, 6, 3, stride=2, dilation=2, padding=2),
-        nn.ReLU(True),
-        nn.Conv2d(6, 6, (3, 1), groups=3, bias=False),
-    )
+    front = nn.Conv2d(2, 6, 3, stride=2, dilation=2, padding=2), nn.ReLU(True), nn.Conv2d(6, 6, (3, 1), groups=3, bias=False)  # fmt: skip
     return nn.Sequential(*front, GroupNorm(6, 3), Twice(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, K))  # fmt: skip
 
 
