@@ -10,7 +10,7 @@ from zoo.normalization import _positions
 from zoo.normalization.ada_norm import AdaNorm2d
 from zoo.normalization.positional_norm import PositionalNorm, positional_norm
 
-#: Samples with 4800 positions: five of them make two blocks, of three and of two; seven make three, 3, 3 and 1.
+#: Samples with 4800 positions: five of them make blocks of two, two and one.
 SIZE = (6, 60, 80)
 LAYERS = [
     PositionalNorm(6),
