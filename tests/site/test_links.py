@@ -56,6 +56,8 @@ def test_reads_what_a_parser_reads(built: Path) -> None:
         '<a title="x > y" href=plain.html>1 < 2</a><A HREF=\'a&amp;b\' ID="q">x</A><!-- <a href="no"> --><img src="i.png"/>',
         '<script src="s.js">var t = "<a href=\\"no\\">";</script><style>a > b {}</style><a name="n">y</a><a href>z</a>',
         '<link rel="canonical" href="https://x.example/"><link href="f.css" rel=stylesheet><p data-src="no" xid="no">',
+        '<p class="a"><b class="b" id=c></b><a class="d" title="&lt;" href="e" aria-label="f">1</a><a title="g" href="h&amp;i">2</a>',
+        '<a href="" class="j">3</a><i class="k<l" id="m">4</i><div\nclass="n"\nid="o"><a class="p">5</a><a\nhref="q">6</a></div>',
     ]
     pages = [p.read_text(encoding="utf-8") for p in sorted(built.rglob("*.html"))]
     for html in [*hard, *pages]:

@@ -2,6 +2,7 @@
 
 An entry that does not lead to the page at hand says nothing about that page, except by its relative link, and seen from two pages of
 one folder that is the same link. The theme draws it anew on every page, so that the menus of a section cost the square of its pages.
+The contents of a page, which it draws twice, are drawn once as well.
 """
 
 from __future__ import annotations
