@@ -289,7 +289,7 @@ def test_one_pass_with_the_masks_of_one_pass():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(10, 8), Counting(), nn.Dropout(0.5), nn.Linear(8, K)).double()
     algorithm, found, _ = step(model, (10,))
-    assert list(algorithm._suits.values()) == [True]
+    assert list(algorithm.layerwise.answers.values()) == [True]
     assert float(algorithm.trainable_module[1].passes) == 1
     torch.manual_seed(3)
     torch.testing.assert_close(found["output"], model(batch((10,), 1)[0]), rtol=0, atol=0)

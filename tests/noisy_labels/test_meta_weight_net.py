@@ -115,6 +115,32 @@ def test_shared_and_separate_pass_agree(monkeypatch):
     assert int(task.trainable_module.layers[1].num_batches_tracked) == 3
 
 
+def test_layer_by_layer_equals_forward_mode():
+    """Where samples do not see each other: the same weights, gradients, steps of V and dropout masks."""
+    torch.manual_seed(4)
+    layers = (nn.Linear(5, 16), nn.LayerNorm(16), nn.Tanh(), nn.Dropout(0.5), nn.GroupNorm(4, 16), nn.Linear(16, 3))
+    found = {}
+    for way in (True, False):
+        torch.manual_seed(5)
+        net = copy.deepcopy(nn.Sequential(*layers))
+        task = MetaWeightNet(net, hidden=8, meta_lr=0.1, layerwise=way, num_samples=9).double()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+        found[way] = []
+        for seed in range(4):
+            torch.manual_seed(seed)
+            x, y, meta = data()
+            out = task(x, y, meta_batch=meta, lr=0.5, index=torch.arange(9))
+            optimizer.zero_grad()
+            out["loss"].backward()
+            found[way] += [out["loss"].detach(), out["weights"], out["output"].detach(), torch.rand(())]
+            found[way] += [p.grad.clone() for p in net.parameters()]
+            optimizer.step()
+        found[way] += [*task.weight_net.parameters(), task.suspects()]
+        assert list(task.layerwise.answers.values()) == [True] * way
+    for a, b in zip(found[True], found[False], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
 def test_state_holds_net_and_optimizer():
     task = MetaWeightNet(nn.Linear(5, 3), hidden=4)
     x, y, meta = data(torch.float32)

@@ -90,9 +90,18 @@ def differentiable(device: torch.device) -> Iterator[None]:
         yield
 
 
+def random_state(device: torch.device) -> tuple[Tensor, ...]:
+    """Of the CPU, and of ``device`` if it has one of its own."""
+    return (torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else []))
+
+
 @contextlib.contextmanager
-def same_randomness(device: torch.device) -> Iterator[None]:
-    """Leave the random state as it was found, so that the next pass draws the same dropout masks."""
+def same_randomness(device: torch.device, state: tuple[Tensor, ...] | None = None) -> Iterator[None]:
+    """Leave the random state as it was found, so that the next pass draws the same dropout masks; meanwhile go on from ``state``."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
+        if state is not None:
+            torch.set_rng_state(state[0])
+            for one in state[1:]:
+                torch.cuda.set_rng_state(one, device)
         yield

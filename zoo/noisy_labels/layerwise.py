@@ -5,8 +5,9 @@ For a layer that is linear in its own parameters, :math:`z_i = f(a_i; W)`, with 
 .. math:: \langle \nabla_W \ell_i, V \rangle = \langle b_i, f(a_i; V) \rangle, \qquad
           \textstyle\sum_i w_i \nabla_W \ell_i = \sum_i \partial_W f(a_i; W)^\top (w_i b_i),
 
-so one forward and one backward pass to the activations serve both, where forward mode and a weighted step need two forward
-passes and a full backward. It holds where no sample's loss depends on another sample, which :func:`suits` finds out.
+so one forward and one backward pass to the activations serve both, for any directions and weights, where forward mode and a
+weighted step need two forward passes and a full backward. It holds where no sample's loss depends on another sample, which
+:func:`suits` finds out.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo.noisy_labels._nodes import CHANGED, GROUPED, Begin, Grouped, Unsuitable, Used, shares_sums
-from zoo.noisy_labels.functional import Params, call, gradient, same_randomness
+from zoo.noisy_labels.functional import Params, alone, call, differentiable, gradient, same_randomness
 from zoo.numerics import wide
 
 Kept = tuple[Tensor, Tensor]
@@ -103,34 +104,30 @@ def _weigh(layer: Any, a: Tensor, b: Tensor) -> Local:
 
 
 class Pass:
-    """One pass of the network with the slopes of all losses along a direction.
+    """One pass of the network, of which slopes of all losses and weighted gradients can be had.
 
     Args:
         model: a network of :func:`known` layers that :func:`suits`.
-        params: its trained parameters by name.
-        direction: tensors like ``params``.
         input, target: ``(N, *)`` and classes ``(N,)``.
 
     Attributes:
         output: logits ``(N, K)``; their graph has been used: an error if something is differentiated through them.
         losses: cross-entropy of every sample, ``(N,)``.
-        slopes: their derivatives along ``direction``, ``(N,)``.
+        params: the parameters that are trained, in the order of ``parameters()``.
     """
 
-    def __init__(self, model: nn.Module, params: Params, direction: Params, input: Tensor, target: Tensor) -> None:
-        named = dict(model.named_parameters())
-        along = {id(named[name]): direction[name] for name in params}
+    def __init__(self, model: nn.Module, input: Tensor, target: Tensor) -> None:
+        self.params = [p for p in model.parameters() if p.requires_grad]
         self._samples, self._open = len(input), True
         self._start: Tensor | None = None
-        self._parts: list[Tensor] = []
         self._maps: list[tuple[nn.Module, Kept]] = []
-        self._rows: list[tuple[nn.Module, str, Tensor, Tensor]] = []
+        self._rows: list[tuple[nn.Module, str]] = []
+        sums: list[Tensor] = []
+        self._sums = sums
         handles = []
         for m in model.modules():
-            if type(m) in LAYERS:
-                local = {k: along[id(p)] for k, p in m._parameters.items() if p is not None and id(p) in along}
-                if local:
-                    handles.append(m.register_forward_hook(partial(self._leave, local)))
+            if type(m) in LAYERS and any(p is not None and p.requires_grad for p in m._parameters.values()):
+                handles.append(m.register_forward_hook(self._leave))
         try:
             with torch.enable_grad():
                 output = model(input)
@@ -146,14 +143,37 @@ class Pass:
             Used.apply(output.detach(), losses.new_zeros((), requires_grad=True)),
             losses.detach(),
         )
-        zero = torch.zeros(len(input), device=input.device, dtype=next(iter(params.values())).dtype)
-        self.slopes = torch.stack([zero, *self._parts]).sum(0)
         # all norms at once: the sums are small, their number is not
-        self._table = torch.cat([zero.new_zeros(len(zero), 0), *(t for _, _, t, _ in self._rows)], 1)
-        if self._rows:
-            self.slopes += self._table @ torch.cat([v.flatten() for _, _, _, v in self._rows])
+        self._table = torch.cat([self.params[0].new_zeros(len(input), 0), *sums], 1)
+        sums.clear()
 
-    def _leave(self, along: Local, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    @torch.no_grad()
+    def slopes(self, direction: Params) -> Tensor:
+        """Derivatives of all losses along ``direction``, ``(N,)``: tensors like :attr:`params`, in their order."""
+        along = dict(zip(map(id, self.params), direction.values(), strict=True))
+        found = self._table.new_zeros(self._samples)
+        for layer, (a, b) in self._maps:
+            local = {k: along[id(p)] for k, p in layer._parameters.items() if id(p) in along}
+            found += self._of_samples(_slopes(layer, a, b, local))
+        if self._rows:
+            found += self._table @ torch.cat([along[id(getattr(layer, name))].flatten() for layer, name in self._rows])
+        return found
+
+    @torch.no_grad()
+    def gradient(self, weights: Tensor) -> list[Tensor]:
+        r""":math:`\sum_i w_i \nabla \ell_i` for :attr:`params`."""
+        flat = [t for _, kept in self._maps for t in kept]
+        return _gradient(self.params, [m for m, _ in self._maps], self._rows, weights, self._table, flat)
+
+    def weighted(self, weights: Tensor) -> Tensor:
+        r""":math:`\sum_i w_i \ell_i`, which carries a gradient (once) for :attr:`params`, the network's own."""
+        loss, layers = (weights * self.losses).sum(), [m for m, _ in self._maps]
+        flat = [t for _, kept in self._maps for t in kept]
+        tensors = weights, self._table, len(self.params), *self.params, *flat
+        weighed: Tensor = _Weighted.apply(loss, layers, self._rows, *tensors)
+        return weighed
+
+    def _leave(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if not self._open or not output.requires_grad:
             return output
         (a,) = inputs
@@ -163,41 +183,71 @@ class Pass:
             )
         if shares_sums(layer, a, output):
             saved = output.grad_fn._saved_result1, output.grad_fn._saved_result2  # type: ignore[union-attr]
-            return Grouped.apply(a, output.detach(), layer, *saved, partial(self._add_rows, layer, along))
+            return Grouped.apply(a, output.detach(), layer, *saved, partial(self._add_rows, layer))
         if not a.requires_grad:  # where the network begins: what the backward pass has to reach
             if self._start is None:
                 self._start = output.new_zeros((), requires_grad=True)
             output = Begin.apply(output.detach(), self._start)
         # the graph keeps its hooks to the end of the pass, so what they read is taken out of them
-        output.register_hook(partial(self._return, layer, along, [a.detach()], a._version))
+        output.register_hook(partial(self._return, layer, [a.detach()], a._version))
         return output
 
-    def _return(self, layer: nn.Module, along: Local, read: list[Tensor], version: int, b: Tensor) -> None:
+    def _return(self, layer: nn.Module, read: list[Tensor], version: int, b: Tensor) -> None:
         a = read.pop()
         if a._version != version:
             raise Unsuitable(CHANGED.format(type(layer).__name__))
         if isinstance(layer, _NORMS):
-            self._add_rows(layer, along, *_by_row(layer, a, b))
+            self._add_rows(layer, *_by_row(layer, a, b))
         else:
-            self._parts.append(self._of_samples(_slopes(layer, a, b, along)))
             self._maps.append((layer, (a, b)))
 
     def _of_samples(self, t: Tensor) -> Tensor:
         """Samples may have been cut into several rows each, as windows are."""
         return t if len(t) == self._samples else t.unflatten(0, (self._samples, -1)).sum(1)
 
-    def _add_rows(self, layer: nn.Module, along: Local, scale: Tensor, shift: Tensor) -> None:
+    def _add_rows(self, layer: nn.Module, scale: Tensor, shift: Tensor) -> None:
         for name, t in (("weight", scale), ("bias", shift)):
-            if name in along:
-                self._rows.append((layer, name, self._of_samples(t), along[name]))
+            p = getattr(layer, name)
+            if p is not None and p.requires_grad:
+                self._rows.append((layer, name))
+                self._sums.append(self._of_samples(t))
 
-    def weighted(self, weights: Tensor, params: Sequence[Tensor]) -> Tensor:
-        r""":math:`\sum_i w_i \ell_i`, which carries a gradient (once) for ``params``, the network's own."""
-        loss, layers = (weights * self.losses).sum(), [m for m, _ in self._maps]
-        names = [(m, name) for m, name, _, _ in self._rows]
-        flat = [t for _, kept in self._maps for t in kept]
-        weighed: Tensor = _Weighted.apply(loss, layers, names, weights, self._table, len(params), *params, *flat)
-        return weighed
+
+def _gradient(
+    params: Sequence[Tensor],
+    layers: list[nn.Module],
+    rows: list[tuple[nn.Module, str]],
+    weights: Tensor,
+    table: Tensor,
+    flat: Sequence[Tensor],
+) -> list[Tensor]:
+    """Of the weighted sum: convolutions and linear layers from what they read and got back, norms from their table."""
+    found: dict[int, Tensor | None] = {id(p): None for p in params}
+
+    def add(layer: nn.Module, name: str, value: Tensor) -> None:
+        p = getattr(layer, name)
+        if id(p) in found:
+            value, before = value.view_as(p), found[id(p)]
+            found[id(p)] = value if before is None else before + value
+
+    of = [(layer, name, getattr(layer, name).numel()) for layer, name in rows]
+    for (layer, name, _), value in zip(of, (weights @ table).split([n for *_, n in of]), strict=True):
+        add(layer, name, value.clone())
+    chosen: dict[int, tuple[Tensor, Tensor | None]] = {}
+    for layer, a, b in zip(layers, flat[::2], flat[1::2], strict=True):
+        if len(a) not in chosen:
+            each = weights.repeat_interleave(len(a) // len(weights))
+            # on other devices the number of rows would have to be waited for
+            some = each.nonzero()[:, 0] if each.device.type == "cpu" else None
+            chosen[len(a)] = (each, None) if some is None or len(some) == len(each) else (each[some], some)
+        each, some = chosen[len(a)]
+        each = each.view(-1, *[1] * (b.ndim - 1))
+        a, b = (a, b * each) if some is None else (a.index_select(0, some), b.index_select(0, some).mul_(each))
+        if len(each):
+            for name, value in _weigh(layer, a, b).items():
+                if value is not None:
+                    add(layer, name, value)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(params, found.values(), strict=True)]
 
 
 class _Weighted(torch.autograd.Function):
@@ -226,34 +276,8 @@ class _Weighted(torch.autograd.Function):
             )
         weights, table, *tensors = ctx.saved_tensors
         params, flat = tensors[: ctx.count], tensors[ctx.count :]
-        found: dict[int, Tensor | None] = {id(p): None for p in params}
-
-        def add(layer: nn.Module, name: str, value: Tensor) -> None:
-            p = getattr(layer, name)
-            if id(p) in found:
-                value, before = value.view_as(p), found[id(p)]
-                found[id(p)] = value if before is None else before + value
-
-        weights = weights * grad
-        of = [(layer, name, getattr(layer, name).numel()) for layer, name in ctx.names]
-        for (layer, name, _), value in zip(of, (weights @ table).split([n for *_, n in of]), strict=True):
-            add(layer, name, value.clone())
-        chosen: dict[int, tuple[Tensor, Tensor | None]] = {}
-        for layer, a, b in zip(ctx.layers, flat[::2], flat[1::2], strict=True):
-            if len(a) not in chosen:
-                each = weights.repeat_interleave(len(a) // len(weights))
-                # on other devices the number of rows would have to be waited for
-                rows = each.nonzero()[:, 0] if each.device.type == "cpu" else None
-                chosen[len(a)] = (each, None) if rows is None else (each[rows], rows)
-            each, rows = chosen[len(a)]
-            each = each.view(-1, *[1] * (b.ndim - 1))
-            a, b = (a, b * each) if rows is None else (a.index_select(0, rows), b.index_select(0, rows).mul_(each))
-            if len(each):
-                for name, value in _weigh(layer, a, b).items():
-                    if value is not None:
-                        add(layer, name, value)
-        zeros = (torch.zeros_like(p) if g is None else g for p, g in zip(params, found.values(), strict=True))
-        return (*[None] * 6, *zeros, *[None] * len(flat))
+        found = _gradient(params, ctx.layers, ctx.names, weights * grad, table, flat)
+        return (*[None] * 6, *found, *[None] * len(flat))
 
 
 def structure(model: nn.Module, input: Tensor) -> tuple[Any, ...]:
@@ -314,7 +338,7 @@ def suits(model: nn.Module, params: Params, direction: Params, input: Tensor, ta
     buffers = {name: b.clone() for name, b in model.named_buffers()}
     try:
         with same_randomness(input.device):
-            run = Pass(model, params, direction, x, y)
+            run = Pass(model, x, y)
     except Unsuitable:
         return False
     finally:
@@ -328,8 +352,32 @@ def suits(model: nn.Module, params: Params, direction: Params, input: Tensor, ta
     wanted = reverse(weights)
     each = [reverse(one) for one in torch.eye(len(y), device=x.device, dtype=losses.dtype)]
     slopes = torch.stack([torch.stack([(g[k] * direction[k]).sum() for k in params]).sum() for g in each])
-    own = [p for p in model.parameters() if p.requires_grad]
-    found = torch.autograd.grad(run.weighted(weights, own), own)
+    found = run.gradient(weights)
     floor = TOLERANCE**2 * max(float(w.abs().max()) for w in wanted.values())
-    pairs = [(run.slopes, slopes, 0.0), *((f, w, floor) for f, w in zip(found, wanted.values(), strict=True))]
+    pairs = [
+        (run.slopes(direction), slopes, 0.0),
+        *((f, w, floor) for f, w in zip(found, wanted.values(), strict=True)),
+    ]
     return all(float((f - w).abs().max()) <= TOLERANCE * float(w.abs().max()) + least for f, w, least in pairs)
+
+
+class Choice:
+    """For which networks and inputs :class:`Pass` is right, found out once for each :func:`structure`."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+        self.answers: dict[tuple[Any, ...], bool] = {}
+
+    def possible(self, model: nn.Module, input: Tensor) -> bool:
+        """As far as can be told from the network."""
+        return self.wanted and torch.is_grad_enabled() and alone(model) and known(model, input)
+
+    def made(
+        self, model: nn.Module, params: Params, direction: Callable[[], Params], input: Tensor, target: Tensor
+    ) -> bool:
+        """By measuring, where it is :meth:`possible`; ``direction`` is any that is not zero."""
+        key = structure(model, input)
+        if key not in self.answers:
+            with same_randomness(input.device), differentiable(input.device):
+                self.answers[key] = suits(model, params, direction(), input, target)
+        return self.answers[key]

@@ -8,18 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.noisy_labels import layerwise
 from zoo.noisy_labels.base import Algorithm
-from zoo.noisy_labels.functional import (
-    Params,
-    alone,
-    differentiable,
-    gradient,
-    own_gradient,
-    parameters_of,
-    same_randomness,
-    slope,
-)
+from zoo.noisy_labels.functional import differentiable, gradient, own_gradient, parameters_of, same_randomness, slope
+from zoo.noisy_labels.layerwise import Choice, Pass
 from zoo.numerics import wide
 
 
@@ -59,8 +50,7 @@ class LearningToReweight(Algorithm):
 
     def __init__(self, model: nn.Module, num_samples: int | None = None, layerwise: bool = True) -> None:
         super().__init__(model, num_samples)
-        self.layerwise = layerwise
-        self._suits: dict[tuple[Any, ...], bool] = {}
+        self.layerwise = Choice(layerwise)
 
     def forward(
         self,
@@ -73,27 +63,18 @@ class LearningToReweight(Algorithm):
         model = self.trainable_module
         clean, labels = self.extra("meta_batch", meta_batch)
         params = parameters_of(model)
-        by_layer = self.layerwise and torch.is_grad_enabled() and alone(model) and layerwise.known(model, input)
+        by_layer = self.layerwise.possible(model, input)
         with same_randomness(input.device), differentiable(input.device):
             direction = (own_gradient if by_layer else gradient)(model, params, clean, labels)
-        if by_layer and self._suitable(params, direction, input, target):
-            run = layerwise.Pass(model, params, direction, input, target)
-            weights = self._weights(run.slopes, index)
-            loss = run.weighted(weights, [p for p in model.parameters() if p.requires_grad])
-            return {"loss": loss, "output": run.output, "weights": weights}
+        if by_layer and self.layerwise.made(model, params, lambda: direction, input, target):
+            run = Pass(model, input, target)
+            weights = self._weights(run.slopes(direction), index)
+            return {"loss": run.weighted(weights), "output": run.output, "weights": weights}
         with same_randomness(input.device), differentiable(input.device):
             weights = self._weights(slope(model, params, direction, input, target), index)
         output = model(input)
         loss = (weights * F.cross_entropy(wide(output), target, reduction="none")).sum()
         return {"loss": loss, "output": output, "weights": weights}
-
-    def _suitable(self, params: Params, direction: Params, input: Tensor, target: Tensor) -> bool:
-        model = self.trainable_module
-        key = layerwise.structure(model, input)
-        if key not in self._suits:
-            with differentiable(input.device):
-                self._suits[key] = layerwise.suits(model, params, direction, input, target)
-        return self._suits[key]
 
     def _weights(self, u: Tensor, index: Tensor | None) -> Tensor:
         weights = u.clamp_min(0)

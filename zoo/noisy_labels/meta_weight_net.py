@@ -10,14 +10,18 @@ from torch import Tensor, nn
 
 from zoo.noisy_labels.base import Algorithm
 from zoo.noisy_labels.functional import (
+    Params,
     alone,
     differentiable,
     gradient,
+    own_gradient,
     parameters_of,
     per_sample,
+    random_state,
     same_randomness,
     slope,
 )
+from zoo.noisy_labels.layerwise import Choice, Pass
 from zoo.numerics import wide
 
 
@@ -40,8 +44,8 @@ class MetaWeightNet(Algorithm):
               u_i = \langle \nabla L_{meta}(\hat\theta), \nabla \ell_i(\theta) \rangle
 
     All ``u`` come from one forward-mode pass, so that no second derivative is ever built; the pass of the real step also gives
-    the virtual one. The weight net has its own
-    Adam, which steps inside ``forward`` (in training mode) and is part of the state dict.
+    the virtual one. The weight net has its own Adam, which steps inside ``forward`` (in training mode) and is part of the state
+    dict.
 
     Args:
         model: ``(N, *) -> (N, K)``.
@@ -52,6 +56,9 @@ class MetaWeightNet(Algorithm):
             batch) instead of N (the paper's equations, the later script). Without it, every weight rises while all samples
             help alike at the start of training, until V's sigmoid is flat and it learns nothing more.
         num_samples: size of the training set, for :meth:`suspects`.
+        layerwise: take :math:`u_i` and both weighted gradients layer by layer from one pass, where the network allows it, as in
+            :class:`~zoo.noisy_labels.learning_to_reweight.LearningToReweight`; ``output`` has then no gradient of its own to
+            give. False: always by forward mode.
 
     ``forward(input, target, meta_batch, lr, index=None)``; ``lr`` is the network's learning rate of this step.
 
@@ -69,8 +76,10 @@ class MetaWeightNet(Algorithm):
         meta_weight_decay: float = 1e-4,
         normalize: bool = True,
         num_samples: int | None = None,
+        layerwise: bool = True,
     ) -> None:
         super().__init__(model, num_samples)
+        self.layerwise = Choice(layerwise)
         self.weight_net = WeightNet(hidden).to(self.device)
         self.normalize = normalize
         self.meta_optimizer = torch.optim.Adam(self.weight_net.parameters(), meta_lr, weight_decay=meta_weight_decay)
@@ -128,6 +137,10 @@ class MetaWeightNet(Algorithm):
     ) -> dict[str, Tensor]:
         meta_batch, lr = self.extra("meta_batch", meta_batch), self.extra("lr", lr)
         model, learns = self.trainable_module, self.training and torch.is_grad_enabled()
+        if learns and self.layerwise.possible(model, input):
+            params = parameters_of(model)
+            if self.layerwise.made(model, params, lambda: own_gradient(model, params, *meta_batch), input, target):
+                return self._by_layer(params, input, target, meta_batch, lr, index)
         shares = learns and alone(model)
         if shares:
             with same_randomness(input.device):
@@ -146,3 +159,25 @@ class MetaWeightNet(Algorithm):
             weights = self.weigh(losses)
         self.remember(index, weights * len(weights))
         return {"loss": (weights * losses).sum(), "output": output, "weights": weights}
+
+    def _by_layer(
+        self,
+        params: Params,
+        input: Tensor,
+        target: Tensor,
+        meta_batch: tuple[Tensor, Tensor],
+        lr: float,
+        index: Tensor | None,
+    ) -> dict[str, Tensor]:
+        model, before = self.trainable_module, random_state(input.device)
+        run = Pass(model, input, target)
+        weights = self.weigh(run.losses)
+        step = run.gradient(weights.detach())
+        virtual = {name: p - lr * s for (name, p), s in zip(params.items(), step, strict=True)}
+        with same_randomness(input.device, before), differentiable(input.device):
+            u = run.slopes(gradient(model, virtual, *meta_batch))
+        self.learn(torch.autograd.grad(-lr * (u * weights).sum(), list(self.weight_net.parameters())))
+        with torch.no_grad():
+            weights = self.weigh(run.losses)
+        self.remember(index, weights * len(weights))
+        return {"loss": run.weighted(weights), "output": run.output, "weights": weights}
