@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import io
 import json
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +41,7 @@ NEEDS: dict[str, Callable[[], Any]] = {
     "transition": lambda: torch.full((5, 5), 0.05) + 0.75 * torch.eye(5),
     "class_counts": lambda: torch.arange(1.0, 6.0),
 }
-REQUIRED = ("shape", "gradient", "state_dict", "deepcopy", "eval_repeats")
+REQUIRED = ("shape", "gradient", "state_dict", "deepcopy", "eval_repeats", "released")
 CAPABILITIES = ("float64", "bfloat16", "autocast", "channels_last", "compile", "export", "meta")
 
 
@@ -150,6 +152,17 @@ def eval_repeats(name: str) -> bool:
     return close(a, b, 0.0) and all(torch.equal(v, after[k]) for k, v in before.items())
 
 
+def released(name: str) -> bool:
+    """After a step nothing holds the input any more; a circle through the graph would, and no collector sees those."""
+    module, given = make(name), tuple(t.requires_grad_() if t.is_floating_point() else t for t in inputs(name))
+    watched = [weakref.ref(t) for t in given]
+    out = module(*given)
+    sum(t.float().sum() for t in tensors(out) if t.requires_grad).backward()  # type: ignore[union-attr]
+    del given, out
+    gc.collect()
+    return all(one() is None for one in watched)
+
+
 # --------------------------------------------------------------------------- capabilities
 
 
@@ -225,6 +238,7 @@ CHECKS: dict[str, Callable[[str], bool | None]] = {
         state_dict,
         deepcopy,
         eval_repeats,
+        released,
         float64,
         bfloat16,
         autocast,
