@@ -77,10 +77,11 @@ WHY = {
     "the sums, so the gradient is an affine map of the input and a product added to it; some 40 operations on (C,) numbers",
     "streaming_norm, bfloat16": "6 passes over the data against batch norm's 5, as for moving_average_bn, and some 50 "
     "operations on (C,) numbers",
-    "positional_norm, bfloat16": "batch norm's kernels with positions as channels, which read rows of coefficients where batch "
-    "norm has one number, and four copies into their memory order and back, 0.1 each",
-    "ada_norm, bfloat16": "positional_norm is part of it; damping multiplies on either way, 0.25 each: three bfloat16 operands "
-    "that are widened, and a result that is rounded",
+    "positional_norm, bfloat16": "batch norm's kernels with positions as channels, a call a sample, which read rows of "
+    "coefficients where batch norm has one number. Blocks of samples in one call took as long, with their copies, and twice "
+    "the memory",
+    "ada_norm, bfloat16": "positional_norm is part of it, and that alone takes 2.0 times batch norm's time: kernels for one "
+    "sample's map at a time, in the slower of their two orders; damping adds a product on either way, 0.2 each",
     ", channels_last": "batch norm's kernel for this order is twice as fast as for the other",
 }
 

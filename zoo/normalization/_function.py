@@ -29,14 +29,6 @@ def traced() -> bool:
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
-def batched(v: Tensor) -> bool:
-    """Whether ``v`` is one of the gradients that ``torch.autograd.grad(..., is_grads_batched=True)`` hands over at once.
-
-    That is older than ``torch.func``, and nothing of the latter is active then.
-    """
-    return torch._C._functorch.is_legacy_batchedtensor(v)
-
-
 def stored(v: Tensor) -> Tensor:
     """``v``; compiled code stores it, and does not compute it again for every value that it is multiplied with.
 

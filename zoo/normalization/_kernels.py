@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from zoo.normalization._function import batched, traced
+from zoo.normalization._function import traced
 
 #: Dtypes that a norm computes in float32.
 HALF = (torch.float16, torch.bfloat16)
@@ -23,12 +23,12 @@ _NO_EPS = 1e-30
 def fits(*tensors: Tensor) -> bool:
     """Whether these may go to a kernel that nothing looks into.
 
-    Not while compiling, exporting, under ``torch.func``, with batched gradients or under a dispatch mode (plain terms
-    fuse, or have batching rules), and not where a second derivative may follow. Measured on a CPU, so only there.
+    Not while compiling, exporting, under ``torch.func`` or a dispatch mode (plain terms fuse, or have batching rules), and
+    not where a second derivative may follow. Measured on a CPU, so only there.
     """
     if torch.is_grad_enabled() or traced() or torch._C._len_torch_dispatch_stack():
         return False
-    return all(t.is_cpu and t.numel() > 0 and not batched(t) for t in tensors)
+    return all(t.is_cpu and t.numel() > 0 for t in tensors)
 
 
 @lru_cache(maxsize=64)
@@ -206,3 +206,47 @@ def batch_norm_backward(
         rows(dy, samples), v, weight, None, None, mean.flatten(), inverse.flatten(), True, 0.0, [True, True, True]
     )
     return unrows(dx, x), *(v.view(samples, -1).sum(0) for v in sums)
+
+
+def _maps(*tensors: Tensor) -> list[tuple[Tensor, ...]] | None:
+    """Contiguous half-precision ``(N, C, *)`` as ``(C, P)`` of one sample each: rows are positions there. None: no kernel."""
+    x = tensors[0]
+    if not fits(*tensors) or x.dtype not in HALF or x[0].numel() < LARGE or not all(t.is_contiguous() for t in tensors):
+        return None
+    return list(zip(*(t.flatten(2).unbind() for t in tensors), strict=True))
+
+
+def standardise_positions(x: Tensor, gain: float, eps: float) -> tuple[Tensor, Tensor, Tensor] | None:
+    """``gain * (x - mean) / sqrt(var + eps)`` over the channels of each position, biased, with mean and root ``(N, 1, *)``.
+
+    None: no kernel.
+    """
+    if (maps := _maps(x)) is None:
+        return None
+    shape = (len(x), 1, *x.shape[2:])
+    y, mean, inverse = (
+        torch.empty_like(x),
+        x.new_empty(shape, dtype=torch.float32),
+        x.new_empty(shape, dtype=torch.float32),
+    )
+    scale = torch.full((mean[0].numel(),), gain)
+    shift = _standard(len(scale), scale.dtype)[0]
+    outputs = zip(y.flatten(2).unbind(), mean.flatten(1).unbind(), inverse.flatten(1).unbind(), strict=True)
+    for (x_n,), out in zip(maps, outputs, strict=True):
+        torch.native_batch_norm(x_n, scale, shift, None, None, True, 0.0, eps, out=out)
+    return y, mean, inverse.reciprocal_()
+
+
+def standardise_positions_backward(dy: Tensor, x: Tensor, gain: float, mean: Tensor, std: Tensor) -> Tensor | None:
+    """What :func:`standardise_positions` owes to its input. None: no kernel."""
+    if (maps := _maps(x, dy)) is None:
+        return None
+    dx, inverse = torch.empty_like(x), std.reciprocal()
+    scale = torch.full((mean[0].numel(),), gain)
+    moments = zip(mean.flatten(1).unbind(), inverse.flatten(1).unbind(), strict=True)
+    for (x_n, dy_n), out, (mean_n, inverse_n) in zip(maps, dx.flatten(2).unbind(), moments, strict=True):
+        found = torch.ops.aten.native_batch_norm_backward.default(
+            dy_n, x_n, scale, None, None, mean_n, inverse_n, True, 0.0, [True, False, False]
+        )
+        out.copy_(found[0])
+    return dx

@@ -9,63 +9,71 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from zoo.normalization import _kernels
-from zoo.normalization._function import batched, call, stored, traced
-from zoo.normalization._positions import by_kernel, standardise
+from zoo.normalization._function import call, stored, traced
 from zoo.normalization.positional_norm import standardise_last
 from zoo.numerics import wide
 
 
 class _AdaNorm(Function):
-    """AdaNorm over dimension 1, where the channels are not innermost: ``(z, mean, std)``; keeps the input.
+    """AdaNorm over dimension 1, where the channels are not innermost: ``(z, mean, std, y)``; keeps the input.
 
     ``dx = (g - mean_c(g) - y * sum_c(g * y) / m) / std`` with ``g = C (1 - k y) dz``: the factor is a constant for the
-    gradient. Second derivatives follow from the moments returned, as in positional normalization.
+    gradient. Second derivatives follow from the moments returned, as in positional normalization. ``y``, times C, is kept
+    where a kernel made it in half precision: a pass of it costs more than half the size of a float32 input. Else None.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, scale: float, k: float, eps: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        mean, y, std = _moments(x, eps, count)
+    def forward(
+        x: Tensor, scale: float, k: float, eps: float, count: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        share = count / x.shape[1]  # the sample variance is the biased one over this
+        if scale and (found := _kernels.standardise_positions(x, scale * share**0.5, eps * share)) is not None:
+            y, mean, std = found  # times scale
+            return torch.addcmul(y, y, y, value=-k / scale), mean, std.mul_(share**-0.5), y
+        mean = wide(x).mean(1, keepdim=True)
+        y = wide(x) - mean
+        std = (y * y).sum(1, keepdim=True).div_(count).add_(eps).sqrt_()
         y.mul_(stored(std.reciprocal()))
-        return (y * (-scale * k)).add_(scale).mul_(y).to(x.dtype), mean, std
+        return (y * (-scale * k)).add_(scale).mul_(y).to(x.dtype), mean, std, None
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
         x, ctx.scale, ctx.k, _, ctx.count = inputs
         ctx.set_materialize_grads(False)
+        if output[3] is not None:
+            ctx.mark_non_differentiable(output[3])
         ctx.save_for_backward(x, *output[1:])
 
     @staticmethod
-    def backward(ctx: Any, dz: Tensor | None, dmean: Tensor | None, dstd: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, mean, std = ctx.saved_tensors
-        dx = _gradient(x, mean, std, torch.zeros_like(x) if dz is None else dz, ctx.scale, ctx.k, ctx.count)
+    def backward(
+        ctx: Any, dz: Tensor | None, dmean: Tensor | None, dstd: Tensor | None, dy: None
+    ) -> tuple[Tensor | None, ...]:
+        x, mean, std, y = ctx.saved_tensors
+        if dz is None:
+            dz = torch.zeros_like(x)
+        elif y is not None and dmean is None and dstd is None and _kernels.fits(x, dz):
+            root = (ctx.count / x.shape[1]) ** 0.5
+            damped = torch.addcmul(dz, dz, y, value=-ctx.k / ctx.scale)
+            dx = _kernels.standardise_positions_backward(damped, x, ctx.scale * root, mean, std * root)
+            if dx is not None:
+                return dx, None, None, None, None
+        inverse = std.reciprocal()
+        y, dz = (wide(x) - mean) * inverse, wide(dz)
+        g = (dz * y.detach()).mul_(-ctx.scale * ctx.k).add_(dz, alpha=ctx.scale).mul_(inverse)  # over std from here on
+        constant = stored(g.mean(1, keepdim=True).neg())
+        if not torch.is_grad_enabled() and not traced():  # in place: at most two tensors of this size beside the output
+            slope = y.mul_(g).sum(1, keepdim=True).mul_(inverse).div_(-ctx.count)
+            torch.sub(wide(x), mean, out=y)
+            dx = g.addcmul_(y, slope).add_(constant)
+        else:
+            dx = torch.addcmul(g, y, stored((g * y).sum(1, keepdim=True) / -ctx.count)).add_(constant)
         if dstd is not None:
-            dx = dx + (wide(x) - mean) * std.reciprocal() * (dstd / ctx.count)
+            dx = dx + (wide(x) - mean) * inverse * (dstd / ctx.count)
         if dmean is not None:
             dx = dx + dmean / x.shape[1]
         return dx.to(x.dtype), None, None, None, None
-
-
-def _moments(x: Tensor, eps: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean ``(N, 1, *)``, the input less that, and the deviation."""
-    mean = wide(x).mean(1, keepdim=True)
-    centred = wide(x) - mean
-    return mean, centred, (centred * centred).sum(1, keepdim=True).div_(count).add_(eps).sqrt_()
-
-
-def _gradient(x: Tensor, mean: Tensor, std: Tensor, dz: Tensor, scale: float, k: float, count: int) -> Tensor:
-    """What the damped output owes to ``x``, float32 at least."""
-    inverse = std.reciprocal()
-    y, dz = (wide(x) - mean) * inverse, wide(dz)
-    g = (dz * y.detach()).mul_(-scale * k).add_(dz, alpha=scale).mul_(inverse)  # over std from here on
-    constant = stored(g.mean(1, keepdim=True).neg())
-    if torch.is_grad_enabled() or traced() or batched(g):
-        return torch.addcmul(g, y, stored((g * y).sum(1, keepdim=True) / -count)).add_(constant)
-    # In place: at most two tensors of this size beside the output.
-    slope = y.mul_(g).sum(1, keepdim=True).mul_(inverse).div_(-count)
-    torch.sub(wide(x), mean, out=y)
-    return g.addcmul_(y, slope).add_(constant)
 
 
 def ada_norm(
@@ -95,16 +103,8 @@ def ada_norm(
     if not x.is_floating_point():
         raise TypeError(f"ada_norm needs floating-point input, received {x.dtype}")
     if dim == 1 and x.dim() > 2 and not x.movedim(1, -1).is_contiguous():  # no copy into channels-last order
-        count = x.shape[1] - int(unbiased)
-        if not scale or not by_kernel(x):
-            return call(_AdaNorm, x, scale, k, eps, count)[0]
-
-        def gradient(x: Tensor, dz: Tensor) -> Tensor:
-            mean, _, std = _moments(x, eps, count)
-            return _gradient(x, mean, std, dz, scale, k, count).to(x.dtype)
-
-        share = count / x.shape[1]  # the sample variance is the biased one over this
-        return standardise(x, scale * share**0.5, eps * share, gradient, -k / scale)
+        z: Tensor = call(_AdaNorm, x, scale, k, eps, x.shape[1] - int(unbiased))[0]
+        return z
     y = standardise_last(x.movedim(dim, -1), eps, unbiased).movedim(-1, dim)
     if y.dtype in _kernels.HALF:  # rounded twice where the product would be three times
         return torch.addcmul(y * scale, y.detach(), y, value=-scale * k)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.normalization import _kernels
 from zoo.normalization._function import call
-from zoo.normalization._positions import by_kernel, standardise
 from zoo.numerics import wide as _wide
 
 
@@ -29,7 +29,14 @@ class _Standardise(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, eps: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        mean, centred, std = _moments(x, eps, count)
+        share = count / x.shape[1]  # the sample variance is the biased one over this
+        if (found := _kernels.standardise_positions(x, share**0.5, eps * share)) is not None:
+            y, mean, std = found
+            return y, mean, std.mul_(share**-0.5)
+        wide = _wide(x)
+        mean = wide.mean(1, keepdim=True)
+        centred = wide - mean  # centred second moment: the difference E[x^2] - mean^2 cancels
+        std = (centred * centred).sum(1, keepdim=True).div_(count).add_(eps).sqrt_()
         return centred.mul_(std.reciprocal()).to(x.dtype), mean, std
 
     @staticmethod
@@ -41,62 +48,24 @@ class _Standardise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dmean: Tensor | None, dstd: Tensor | None) -> tuple[Tensor, None, None]:
         x, mean, std = ctx.saved_tensors
-        return _gradient(x, mean, std, dy, dmean, dstd, ctx.count), None, None
-
-
-def _moments(x: Tensor, eps: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean ``(N, 1, *)``, the input less that, and the deviation."""
-    x = _wide(x)
-    mean = x.mean(1, keepdim=True)
-    centred = x - mean  # centred second moment: the difference E[x^2] - mean^2 cancels
-    return mean, centred, (centred * centred).sum(1, keepdim=True).div_(count).add_(eps).sqrt_()
-
-
-def _gradient(
-    x: Tensor,
-    mean: Tensor,
-    std: Tensor,
-    dy: Tensor | None,
-    dmean: Tensor | None,
-    dstd: Tensor | None,
-    count: int,
-) -> Tensor:
-    centred, inverse = _wide(x) - mean, std.reciprocal()
-    slope, constant = torch.zeros_like(std), torch.zeros_like(std)  # of dx = dy / std + centred * slope + constant
-    if dmean is not None:
-        constant = dmean / x.shape[1]
-    if dstd is not None:
-        slope = dstd * inverse / count
-    if dy is None:
-        return (centred * slope + constant).to(x.dtype)
-    dy = _wide(dy)
-    slope = slope - (dy * centred).sum(1, keepdim=True) * inverse.pow(3) / count
-    constant = constant - dy.mean(1, keepdim=True) * inverse
-    dx = torch.addcmul(constant, centred, slope)
-    del centred  # before the next temporary: at most three tensors of this size at once
-    return dx.add_(dy * inverse).to(x.dtype)
-
-
-def _normalise(x: Tensor, eps: float, unbiased: bool, moments: bool) -> Any:
-    """``(y, mean, std)``, or ``y`` without ``moments``."""
-    if not x.is_floating_point():
-        raise TypeError(f"positional_norm needs floating-point input, received {x.dtype}")
-    count = x.shape[1] - int(unbiased)
-    if count < 1:
-        raise ValueError(
-            f"positional_norm needs at least {1 + int(unbiased)} channels with unbiased={unbiased}, "
-            f"received an input of shape {tuple(x.shape)}"
-        )
-    if by_kernel(x):
-        share = count / x.shape[1]  # the sample variance is the biased one over this
-
-        def gradient(x: Tensor, dy: Tensor | None, dmean: Tensor | None = None, dstd: Tensor | None = None) -> Tensor:
-            mean, _, std = _moments(x, eps, count)
-            return _gradient(x, mean, std, dy, dmean, dstd, count)
-
-        return standardise(x, share**0.5, eps * share, gradient, moments=moments)
-    found = call(_Standardise, x, eps, count)
-    return found if moments else found[0]
+        if dy is not None and dmean is None and dstd is None:
+            gain = (ctx.count / x.shape[1]) ** 0.5
+            if (dx := _kernels.standardise_positions_backward(dy, x, gain, mean, std * gain)) is not None:
+                return dx, None, None
+        centred, inverse = _wide(x) - mean, std.reciprocal()
+        slope, constant = torch.zeros_like(std), torch.zeros_like(std)  # of dx = dy / std + centred * slope + constant
+        if dmean is not None:
+            constant = dmean / x.shape[1]
+        if dstd is not None:
+            slope = dstd * inverse / ctx.count
+        if dy is None:
+            return (centred * slope + constant).to(x.dtype), None, None
+        dy = _wide(dy)
+        slope = slope - (dy * centred).sum(1, keepdim=True) * inverse.pow(3) / ctx.count
+        constant = constant - dy.mean(1, keepdim=True) * inverse
+        dx = torch.addcmul(constant, centred, slope)
+        del centred  # before the next temporary: at most three tensors of this size at once
+        return dx.add_(dy * inverse).to(x.dtype), None, None
 
 
 def standardise_last(x: Tensor, eps: float, unbiased: bool) -> Tensor:
@@ -131,7 +100,15 @@ def positional_norm(x: Tensor, eps: float = 1e-5, unbiased: bool = True) -> tupl
         TypeError: integer input.
         ValueError: fewer channels than the variance needs.
     """
-    return _normalise(x, eps, unbiased, moments=True)
+    if not x.is_floating_point():
+        raise TypeError(f"positional_norm needs floating-point input, received {x.dtype}")
+    count = x.shape[1] - int(unbiased)
+    if count < 1:
+        raise ValueError(
+            f"positional_norm needs at least {1 + int(unbiased)} channels with unbiased={unbiased}, "
+            f"received an input of shape {tuple(x.shape)}"
+        )
+    return call(_Standardise, x, eps, count)
 
 
 class PositionalNorm(nn.Module):
@@ -165,8 +142,8 @@ class PositionalNorm(nn.Module):
             raise ValueError(f"positional_norm was made for {self.num_channels} channels, received {tuple(x.shape)}")
         if not self.return_moments and x.is_floating_point() and x.movedim(1, -1).is_contiguous():
             return standardise_last(x.movedim(1, -1), self.eps, self.unbiased).movedim(-1, 1)
-        y: Tensor | tuple[Tensor, Tensor, Tensor] = _normalise(x, self.eps, self.unbiased, self.return_moments)
-        return y
+        y, mean, std = positional_norm(x, self.eps, self.unbiased)
+        return (y, mean, std) if self.return_moments else y
 
     def extra_repr(self) -> str:
         return f"{self.num_channels}, eps={self.eps}, unbiased={self.unbiased}"
