@@ -92,7 +92,7 @@ def missed(found: dict[str, Any]) -> dict[str, Any]:
     return {**found, "what": f"{found['what']}; {reason}"} if found["met"] is False and reason else found
 
 
-def eager(rounds: int = 15) -> list[dict[str, Any]]:
+def eager(rounds: int = 31) -> list[dict[str, Any]]:
     """Every own norm, contiguous and channels-last, against batch norm and its official form in the same rounds."""
     methods = registry().raw.methods.items()
     own = {n for n, m in methods if m["kind"] == "norm" and m["target"].startswith("zoo.")}
@@ -132,7 +132,7 @@ def eager(rounds: int = 15) -> list[dict[str, Any]]:
     return rows
 
 
-def bfloat16(rounds: int = 15) -> list[dict[str, Any]]:
+def bfloat16(rounds: int = 31) -> list[dict[str, Any]]:
     """The whole layer in bfloat16; statistics are taken in float32 by all of them."""
     rows, x = [], torch.randn(SHAPE).bfloat16()
     what = f"forward and backward, bfloat16, contiguous, {WHAT}"
@@ -157,7 +157,7 @@ def memory() -> list[dict[str, Any]]:
     return rows
 
 
-def compiled(rounds: int = 15) -> list[dict[str, Any]]:
+def compiled(rounds: int = 31) -> list[dict[str, Any]]:
     """Compiled norms against compiled batch norm; nothing where no C++ compiler is at hand."""
     if not (shutil.which("g++") or shutil.which("clang++")):
         return []
@@ -173,7 +173,7 @@ def compiled(rounds: int = 15) -> list[dict[str, Any]]:
     return rows
 
 
-def normalized_conv(rounds: int = 7) -> list[dict[str, Any]]:
+def normalized_conv(rounds: int = 15) -> list[dict[str, Any]]:
     """Against patches unfolded, standardised and multiplied, and against one plain convolution."""
     x = torch.randn(8, 64, 28, 28)
     ours = zoo.create("normalized_conv", 64, 64, 3, padding=1)
@@ -202,7 +202,7 @@ def normalized_conv(rounds: int = 7) -> list[dict[str, Any]]:
     ]
 
 
-def cosine(rounds: int = 7) -> list[dict[str, Any]]:
+def cosine(rounds: int = 31) -> list[dict[str, Any]]:
     """Cosine normalization: both factors made unit vectors first, as the equation has it."""
     x, maps = torch.randn(256, 512), torch.randn(8, 64, 28, 28)
     linear, conv = (
@@ -232,7 +232,7 @@ def cosine(rounds: int = 7) -> list[dict[str, Any]]:
     return rows
 
 
-def recurrent(rounds: int = 5, steps: int = 24, batch: int = 32, size: int = 64) -> list[dict[str, Any]]:
+def recurrent(rounds: int = 25, steps: int = 24, batch: int = 32, size: int = 64) -> list[dict[str, Any]]:
     """LSTMs with batch norm against loops that call one batch norm a term and step."""
     x = torch.randn(steps, batch, size)
     w, u = (nn.Parameter(torch.randn(4 * size, size) * 0.1) for _ in range(2))

@@ -38,7 +38,7 @@ RECIPE: dict[str, Any] = {
 }
 
 
-def loop(rounds: int = 15) -> list[dict[str, Any]]:
+def loop(rounds: int = 41) -> list[dict[str, Any]]:
     """One epoch (11 steps) of ResNet-8 on digits: the engine's loop, without evaluation, and the same by hand."""
     engine = Engine(load(RECIPE), None, World(0, 1, CPU))
     data, bar = engine.data, Progress("", 1, 0, show=False)
@@ -93,7 +93,7 @@ def _per_sample(net: nn.Module, params: Mapping[str, Tensor], x: Tensor, y: Tens
     return F.cross_entropy(functional_call(net, dict(params), (x,)), y, reduction="none")
 
 
-def reweight(rounds: int = 9) -> list[dict[str, Any]]:
+def reweight(rounds: int = 21) -> list[dict[str, Any]]:
     """A step of L2RW against differentiating through a virtual step with a second graph.
 
     Counted in forward passes of the batch (a backward pass is two), L2RW takes 2.3 for the clean gradient of 100 samples,
@@ -142,7 +142,7 @@ def reweight(rounds: int = 9) -> list[dict[str, Any]]:
     return rows
 
 
-def meta(rounds: int = 9) -> list[dict[str, Any]]:
+def meta(rounds: int = 21) -> list[dict[str, Any]]:
     """A step of Meta-Weight-Net against the official approach: one pass, layer by layer, serves virtual step, slopes and real step.
 
     With BatchNorm, whose samples see each other, it goes by forward mode: virtual and real step share the first pass.
@@ -209,7 +209,7 @@ def losses(rounds: int = 25) -> list[dict[str, Any]]:
     return rows + [row(f"{n}, compiled", what, fused[n], fused["ce"], 1.1, rounds, "F.cross_entropy, compiled") for n in names]  # fmt: skip
 
 
-def ensemble(rounds: int = 27) -> list[dict[str, Any]]:
+def ensemble(rounds: int = 101) -> list[dict[str, Any]]:
     """A training step of eight small networks as stacked parameters, against a loop over networks and optimizers."""
     x, y = _batch(64, 3)
     x = x.flatten(1)
