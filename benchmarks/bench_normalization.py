@@ -161,15 +161,16 @@ def compiled(rounds: int = 31) -> list[dict[str, Any]]:
     """Compiled norms against compiled batch norm; nothing where no C++ compiler is at hand."""
     if not (shutil.which("g++") or shutil.which("clang++")):
         return []
-    rows, x = [], torch.randn(SHAPE)
-    reference = torch.compile(nn.BatchNorm2d(SHAPE[1]), fullgraph=True)
-    what = f"compiled forward and backward, float32, {WHAT}"
-    for name, (arguments, _) in OWN.items():
-        ours = torch.compile(zoo.create(name, SHAPE[1], **arguments), fullgraph=True)
-        found = interleave({"ours": step(ours, x), "bn": step(reference, x)}, rounds, warmup=4)
-        rows.append(
-            row(f"{name}, compiled", what, found["ours"], found["bn"], 1.3, rounds, "compiled nn.BatchNorm2d, training")
-        )
+    rows = []
+    for dtype in (torch.float32, torch.bfloat16):
+        x, kind = torch.randn(SHAPE).to(dtype), str(dtype).removeprefix("torch.")
+        reference = torch.compile(nn.BatchNorm2d(SHAPE[1]).to(dtype), fullgraph=True)
+        what, against = f"compiled forward and backward, {kind}, {WHAT}", "compiled nn.BatchNorm2d, training"
+        for name, (arguments, _) in OWN.items():
+            ours = torch.compile(zoo.create(name, SHAPE[1], **arguments).to(dtype), fullgraph=True)
+            found = interleave({"ours": step(ours, x), "bn": step(reference, x)}, rounds, warmup=4)
+            end = "" if dtype is torch.float32 else f", {kind}"
+            rows.append(row(f"{name}, compiled{end}", what, found["ours"], found["bn"], 1.3, rounds, against))
     return rows
 
 
