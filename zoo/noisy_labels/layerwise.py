@@ -122,8 +122,7 @@ class Pass:
         self._start: Tensor | None = None
         self._maps: list[tuple[nn.Module, Kept]] = []
         self._rows: list[tuple[nn.Module, str]] = []
-        sums: list[Tensor] = []
-        self._sums = sums
+        self._sums: list[Tensor] = []
         handles = []
         for m in model.modules():
             if type(m) in LAYERS and any(p is not None and p.requires_grad for p in m._parameters.values()):
@@ -139,13 +138,11 @@ class Pass:
         if self._start is not None:
             torch.autograd.grad(losses.sum(), self._start, allow_unused=True)
         # the graph holds this pass by its hooks: if the pass held the graph, neither would ever be freed
-        self.output, self.losses = (
-            Used.apply(output.detach(), losses.new_zeros((), requires_grad=True)),
-            losses.detach(),
-        )
+        self.output = Used.apply(output.detach(), losses.new_zeros((), requires_grad=True))
+        self.losses = losses.detach()
         # all norms at once: the sums are small, their number is not
-        self._table = torch.cat([self.params[0].new_zeros(len(input), 0), *sums], 1)
-        sums.clear()
+        self._table = torch.cat([self.params[0].new_zeros(len(input), 0), *self._sums], 1)
+        self._sums.clear()
 
     @torch.no_grad()
     def slopes(self, direction: Params) -> Tensor:

@@ -91,9 +91,8 @@ class Templates:
         self.env = env = config.theme.get_env()
         env.loader.list_templates = lambda: listed(env.loader.searchpath)
         env.bytecode_cache = jinja2.FileSystemBytecodeCache(self.folder)
-        config.theme.get_env = lambda: (
-            env
-        )  # mkdocs and the search make others, whose templates they would compile again
+        # mkdocs and the search make others, whose templates they would compile again
+        config.theme.get_env = lambda: env
 
     def keep_documentation(self, config: Any) -> None:
         """Templates of the API documentation go to the same folder, once its plugin is ready."""
