@@ -13,7 +13,7 @@ from timm.layers import GroupNorm
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from zoo.noisy_labels import layerwise
+from zoo.noisy_labels import _layers, layerwise
 from zoo.noisy_labels.learning_to_reweight import LearningToReweight
 
 N, K = 7, 3
@@ -223,7 +223,7 @@ def test_equal_in_pieces(monkeypatch):
     """What is split for the cache of a CPU: every map of more than two pieces."""
     cut = []
     whole = torch.Tensor.split
-    monkeypatch.setattr(layerwise, "PIECE", 16)
+    monkeypatch.setattr(_layers, "PIECE", 16)
     monkeypatch.setattr(torch.Tensor, "split", lambda t, size, dim=0: cut.append(size) or whole(t, size, dim))
     for name in ("pictures", "tokens", "cut into rows", "channels last"):
         make, shape = SUITABLE[name]

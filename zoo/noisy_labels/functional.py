@@ -18,9 +18,14 @@ from zoo.numerics import wide, without_autocast
 Params = dict[str, Tensor]
 
 
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
 def parameters_of(model: nn.Module) -> Params:
-    """The parameters that are trained, detached."""
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    """:func:`trained`, detached."""
+    return {name: p.detach() for name, p in trained(model).items()}
 
 
 def call(model: nn.Module, params: Params, input: Tensor) -> Tensor:
@@ -55,17 +60,15 @@ def gradient(model: nn.Module, params: Params, input: Tensor, target: Tensor, we
     return dict(zip(leaves, found, strict=True))
 
 
-def own_gradient(model: nn.Module, params: Params, input: Tensor, target: Tensor) -> Params:
-    """:func:`gradient` of the mean loss at the network's own parameters, by the network itself where that leaves no trace.
+def own_gradient(model: nn.Module, params: dict[str, nn.Parameter], input: Tensor, target: Tensor) -> Params:
+    """:func:`gradient` of the mean loss at the network's own :func:`trained` parameters, by the network itself.
 
-    Calling a network with other parameters takes all its modules apart and together again, which a small one notices.
+    Only where that leaves no trace, in buffers or hooks. Calling a network with other parameters takes all its modules apart
+    and together again, which a small one notices.
     """
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if any(True for _ in model.buffers()) or any(p._backward_hooks for p in named.values()):
-        return gradient(model, params, input, target)
     loss = F.cross_entropy(wide(model(input)), target)
-    found = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(named, found, strict=True))
+    found = torch.autograd.grad(loss, list(params.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(params, found, strict=True))
 
 
 def slope(model: nn.Module, params: Params, direction: Params, input: Tensor, target: Tensor) -> Tensor:

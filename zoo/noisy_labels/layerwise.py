@@ -7,107 +7,48 @@ For a layer that is linear in its own parameters, :math:`z_i = f(a_i; W)`, with 
 
 so one forward and one backward pass to the activations serve both, for any directions and weights, where forward mode and a
 weighted step need two forward passes and a full backward. It holds where no sample's loss depends on another sample, which
-:func:`suits` finds out.
+:func:`~zoo.noisy_labels._choice.suits` finds out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from zoo.noisy_labels._nodes import CHANGED, GROUPED, Begin, Grouped, Unsuitable, Used, shares_sums
-from zoo.noisy_labels.functional import Params, alone, call, differentiable, gradient, same_randomness
+from zoo.noisy_labels._layers import NORMS, Kept, by_row, slopes, weigh
+from zoo.noisy_labels._nodes import CHANGED, Begin, Grouped, Unsuitable, Used, shares_sums
+from zoo.noisy_labels.functional import Params
 from zoo.numerics import wide
 
-Kept = tuple[Tensor, Tensor]
-Local = dict[str, Tensor]
 
-_CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
-    nn.Conv1d: F.conv1d,
-    nn.Conv2d: F.conv2d,
-    nn.Conv3d: F.conv3d,
-}
-_NORMS: tuple[Any, ...] = (nn.LayerNorm, *GROUPED)
-#: Exact types: a subclass may compute anything.
-LAYERS: tuple[type[nn.Module], ...] = (*_CONVOLUTIONS, nn.Linear, *_NORMS)
-SAMPLES, TOLERANCE = 4, 1e-3
-#: Elements of a temporary on a CPU: what fits its cache is faster than one map of the whole batch, whose memory is new each time.
-PIECE = 2**18
+class Parts(NamedTuple):
+    """A network of known layers, taken apart.
 
+    Attributes:
+        structure: what :func:`~zoo.noisy_labels._choice.suits` depends on: types and modes of all modules, which parameters are
+            trained, shape and type of a sample.
+        layers: those with trained parameters.
+        params: the parameters that are trained, in the order of ``parameters()``.
+        traceless: whether a pass leaves nothing behind: no buffer that it could change, no hook of a parameter.
+    """
 
-def _response(layer: Any, a: Tensor, direction: Local) -> Tensor:
-    """``f(a; V)`` of a convolution or linear layer; parameters that are not trained count as zero."""
-    v, bias = direction.get("weight"), direction.get("bias")
-    v = torch.zeros_like(layer.weight) if v is None else v
-    if type(layer) is nn.Linear:
-        return F.linear(a, v, bias)
-    return _CONVOLUTIONS[type(layer)](a, v, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
-
-
-def _normalized(layer: Any, a: Tensor) -> Tensor:
-    if type(layer) is nn.LayerNorm:
-        return F.layer_norm(a, layer.normalized_shape, eps=layer.eps)
-    return F.group_norm(a, layer.num_groups, eps=layer.eps)
-
-
-def _by_parameter(layer: Any, t: Tensor) -> Tensor:
-    """Sum over all but the samples and the axes of a norm's parameters, ``(N, parameters)``."""
-    count = layer.weight.numel()
-    if type(layer) is nn.LayerNorm:
-        return t.reshape(len(t), -1, count).sum(1)
-    t = t.reshape(len(t), count, -1)
-    return t @ t.new_ones(t.shape[2])  # over a short last axis a product is faster than a sum
-
-
-def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The tensors in pieces of rows."""
-    rows, largest = len(tensors[0]), max(t.numel() for t in tensors)
-    if tensors[0].device.type != "cpu" or largest <= 2 * PIECE:
-        yield tensors
-    else:
-        yield from zip(*(t.split(max(1, PIECE * rows // largest)) for t in tensors), strict=True)
-
-
-def _together(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _by_row(layer: Any, a: Tensor, b: Tensor) -> Kept:
-    """Gradients of a norm's gain and shift from every row of its input."""
-    scale = _together([_by_parameter(layer, _normalized(layer, u).mul_(v)) for u, v in _pieces(a, b)])
-    return scale, _by_parameter(layer, b)
-
-
-def _slopes(layer: Any, a: Tensor, b: Tensor, direction: Local) -> Tensor:
-    """Part of a convolution or linear layer in the slope of every row of its input, ``(rows,)``."""
-    return _together([_response(layer, u, direction).mul_(v).flatten(1).sum(1) for u, v in _pieces(a, b)])
-
-
-def _weigh(layer: Any, a: Tensor, b: Tensor) -> Local:
-    """The sum over rows of the gradients of a convolution's or linear layer's parameters."""
-    if type(layer) is nn.Linear:
-        b, a = b.flatten(0, -2), a.flatten(0, -2)
-        return {"weight": b.mT @ a, "bias": b.sum(0)}
-    zeros = [0] * (a.ndim - 2)
-    has_bias = layer.bias is not None
-    _, weight, bias = torch.ops.aten.convolution_backward(
-        b, a, layer.weight, [len(layer.weight)] if has_bias else None,
-        layer.stride, layer.padding, layer.dilation, False, zeros, layer.groups, [False, True, has_bias],
-    )  # fmt: skip
-    return {"weight": weight, "bias": bias}
+    structure: tuple[Any, ...]
+    layers: list[nn.Module]
+    params: list[nn.Parameter]
+    traceless: bool
 
 
 class Pass:
     """One pass of the network, of which slopes of all losses and weighted gradients can be had.
 
     Args:
-        model: a network of :func:`known` layers that :func:`suits`.
+        model: a network that :func:`~zoo.noisy_labels._choice.suits`.
+        parts: of it.
         input, target: ``(N, *)`` and classes ``(N,)``.
 
     Attributes:
@@ -116,17 +57,14 @@ class Pass:
         params: the parameters that are trained, in the order of ``parameters()``.
     """
 
-    def __init__(self, model: nn.Module, input: Tensor, target: Tensor) -> None:
-        self.params = [p for p in model.parameters() if p.requires_grad]
+    def __init__(self, model: nn.Module, parts: Parts, input: Tensor, target: Tensor) -> None:
+        self.params = parts.params
         self._samples, self._open = len(input), True
         self._start: Tensor | None = None
         self._maps: list[tuple[nn.Module, Kept]] = []
         self._rows: list[tuple[nn.Module, str]] = []
         self._sums: list[Tensor] = []
-        handles = []
-        for m in model.modules():
-            if type(m) in LAYERS and any(p is not None and p.requires_grad for p in m._parameters.values()):
-                handles.append(m.register_forward_hook(self._leave))
+        handles = [layer.register_forward_hook(self._leave) for layer in parts.layers]
         try:
             with torch.enable_grad():
                 output = model(input)
@@ -151,7 +89,7 @@ class Pass:
         found = self._table.new_zeros(self._samples)
         for layer, (a, b) in self._maps:
             local = {k: along[id(p)] for k, p in layer._parameters.items() if id(p) in along}
-            found += self._of_samples(_slopes(layer, a, b, local))
+            found += self._of_samples(slopes(layer, a, b, local))
         if self._rows:
             found += self._table @ torch.cat([along[id(getattr(layer, name))].flatten() for layer, name in self._rows])
         return found
@@ -193,8 +131,8 @@ class Pass:
         a = read.pop()
         if a._version != version:
             raise Unsuitable(CHANGED.format(type(layer).__name__))
-        if isinstance(layer, _NORMS):
-            self._add_rows(layer, *_by_row(layer, a, b))
+        if isinstance(layer, NORMS):
+            self._add_rows(layer, *by_row(layer, a, b))
         else:
             self._maps.append((layer, (a, b)))
 
@@ -241,7 +179,7 @@ def _gradient(
         each = each.view(-1, *[1] * (b.ndim - 1))
         a, b = (a, b * each) if some is None else (a.index_select(0, some), b.index_select(0, some).mul_(each))
         if len(each):
-            for name, value in _weigh(layer, a, b).items():
+            for name, value in weigh(layer, a, b).items():
                 if value is not None:
                     add(layer, name, value)
     return [torch.zeros_like(p) if g is None else g for p, g in zip(params, found.values(), strict=True)]
@@ -275,106 +213,3 @@ class _Weighted(torch.autograd.Function):
         params, flat = tensors[: ctx.count], tensors[ctx.count :]
         found = _gradient(params, ctx.layers, ctx.names, weights * grad, table, flat)
         return (*[None] * 6, *found, *[None] * len(flat))
-
-
-def structure(model: nn.Module, input: Tensor) -> tuple[Any, ...]:
-    """What :func:`suits` depends on: types and modes of all modules, which parameters are trained, shape of a sample."""
-    modules = tuple((type(m), m.training) for m in model.modules())
-    return modules, tuple(p.requires_grad for p in model.parameters()), input.shape[1:], input.dtype
-
-
-def known(model: nn.Module, input: Tensor) -> bool:
-    """Whether all trained parameters belong to layers that are linear in them, nothing watches them, and samples can be told
-    from each other.
-    """
-    if len(input) < 2 or not input.is_floating_point() or input.requires_grad:
-        return False
-    for m in model.modules():
-        own = [p for p in m._parameters.values() if p is not None and p.requires_grad]
-        if m._backward_hooks or m._backward_pre_hooks:  # they would be shown gradients of unweighted losses
-            return False
-        if getattr(m, "_compiled_call_impl", None) is not None or type(m).__name__ == "OptimizedModule":
-            return False
-        if isinstance(m, nn.DataParallel):
-            return False
-        if isinstance(m, _BatchNorm) and (m.training or m.running_mean is None):
-            return False
-        if not own:
-            continue
-        if (
-            type(m) not in LAYERS
-            or m._forward_hooks
-            or m._forward_pre_hooks
-            or not set(m._parameters) <= {"weight", "bias"}
-        ):
-            return False
-        if type(m) in _CONVOLUTIONS and (m.padding_mode != "zeros" or isinstance(m.padding, str)):
-            return False
-        if any(type(p) is not nn.Parameter or p.dtype not in (torch.float32, torch.float64) for p in own):
-            return False  # parts of a parameter, quantized ones, half precision
-    return True
-
-
-def suits(model: nn.Module, params: Params, direction: Params, input: Tensor, target: Tensor) -> bool:
-    """Whether :class:`Pass` is right for a network of :func:`known` layers, measured on the first samples of a batch.
-
-    It is if no sample's loss has a gradient for another sample's input, exactly, and if slopes and weighted
-    gradients agree with autograd's, sample by sample, which finds parameters that are used in other ways too.
-    """
-    x, y = input[:SAMPLES], target[:SAMPLES]
-    with same_randomness(input.device):
-        leaf = x.clone().requires_grad_()
-        losses = F.cross_entropy(wide(call(model, params, leaf)), y, reduction="none")
-        if not losses.requires_grad:
-            return False
-        for i, others in ((0, slice(1, None)), (-1, slice(0, -1))):
-            (g,) = torch.autograd.grad(losses[i], leaf, retain_graph=True, allow_unused=True)
-            if g is not None and bool(g[others].ne(0).any()):
-                return False
-    weights = torch.arange(len(y), device=x.device, dtype=losses.dtype)
-    buffers = {name: b.clone() for name, b in model.named_buffers()}
-    try:
-        with same_randomness(input.device):
-            run = Pass(model, x, y)
-    except Unsuitable:
-        return False
-    finally:
-        for name, b in model.named_buffers():
-            b.data.copy_(buffers[name])
-
-    def reverse(weights: Tensor) -> Params:
-        with same_randomness(input.device):
-            return gradient(model, params, x, y, weights)
-
-    wanted = reverse(weights)
-    each = [reverse(one) for one in torch.eye(len(y), device=x.device, dtype=losses.dtype)]
-    slopes = torch.stack([torch.stack([(g[k] * direction[k]).sum() for k in params]).sum() for g in each])
-    found = run.gradient(weights)
-    floor = TOLERANCE**2 * max(float(w.abs().max()) for w in wanted.values())
-    pairs = [
-        (run.slopes(direction), slopes, 0.0),
-        *((f, w, floor) for f, w in zip(found, wanted.values(), strict=True)),
-    ]
-    return all(float((f - w).abs().max()) <= TOLERANCE * float(w.abs().max()) + least for f, w, least in pairs)
-
-
-class Choice:
-    """For which networks and inputs :class:`Pass` is right, found out once for each :func:`structure`."""
-
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
-        self.answers: dict[tuple[Any, ...], bool] = {}
-
-    def possible(self, model: nn.Module, input: Tensor) -> bool:
-        """As far as can be told from the network."""
-        return self.wanted and torch.is_grad_enabled() and alone(model) and known(model, input)
-
-    def made(
-        self, model: nn.Module, params: Params, direction: Callable[[], Params], input: Tensor, target: Tensor
-    ) -> bool:
-        """By measuring, where it is :meth:`possible`; ``direction`` is any that is not zero."""
-        key = structure(model, input)
-        if key not in self.answers:
-            with same_randomness(input.device), differentiable(input.device):
-                self.answers[key] = suits(model, params, direction(), input, target)
-        return self.answers[key]

@@ -8,9 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.noisy_labels._choice import Choice
 from zoo.noisy_labels.base import Algorithm
-from zoo.noisy_labels.functional import differentiable, gradient, own_gradient, parameters_of, same_randomness, slope
-from zoo.noisy_labels.layerwise import Choice, Pass
+from zoo.noisy_labels.functional import (
+    differentiable,
+    gradient,
+    own_gradient,
+    parameters_of,
+    same_randomness,
+    slope,
+    trained,
+)
+from zoo.noisy_labels.layerwise import Pass
 from zoo.numerics import wide
 
 
@@ -62,12 +71,16 @@ class LearningToReweight(Algorithm):
     ) -> dict[str, Tensor]:
         model = self.trainable_module
         clean, labels = self.extra("meta_batch", meta_batch)
-        params = parameters_of(model)
-        by_layer = self.layerwise.possible(model, input)
+        own = trained(model)
+        params = {name: p.detach() for name, p in own.items()}
+        parts = self.layerwise.possible(model, list(own.values()), input)
         with same_randomness(input.device), differentiable(input.device):
-            direction = (own_gradient if by_layer else gradient)(model, params, clean, labels)
-        if by_layer and self.layerwise.made(model, params, lambda: direction, input, target):
-            run = Pass(model, input, target)
+            if parts and parts.traceless:
+                direction = own_gradient(model, own, clean, labels)
+            else:
+                direction = gradient(model, params, clean, labels)
+        if parts and self.layerwise.made(model, parts, params, lambda: direction, input, target):
+            run = Pass(model, parts, input, target)
             weights = self._weights(run.slopes(direction), index)
             return {"loss": run.weighted(weights), "output": run.output, "weights": weights}
         with same_randomness(input.device), differentiable(input.device):

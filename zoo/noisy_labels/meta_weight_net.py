@@ -8,20 +8,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.noisy_labels._choice import Choice
 from zoo.noisy_labels.base import Algorithm
 from zoo.noisy_labels.functional import (
     Params,
     alone,
     differentiable,
     gradient,
-    own_gradient,
     parameters_of,
     per_sample,
     random_state,
     same_randomness,
     slope,
+    trained,
 )
-from zoo.noisy_labels.layerwise import Choice, Pass
+from zoo.noisy_labels.layerwise import Parts, Pass
 from zoo.numerics import wide
 
 
@@ -137,10 +138,11 @@ class MetaWeightNet(Algorithm):
     ) -> dict[str, Tensor]:
         meta_batch, lr = self.extra("meta_batch", meta_batch), self.extra("lr", lr)
         model, learns = self.trainable_module, self.training and torch.is_grad_enabled()
-        if learns and self.layerwise.possible(model, input):
-            params = parameters_of(model)
-            if self.layerwise.made(model, params, lambda: own_gradient(model, params, *meta_batch), input, target):
-                return self._by_layer(params, input, target, meta_batch, lr, index)
+        own = trained(model)
+        if learns and (parts := self.layerwise.possible(model, list(own.values()), input)):
+            params = {name: p.detach() for name, p in own.items()}
+            if self.layerwise.made(model, parts, params, lambda: gradient(model, params, *meta_batch), input, target):
+                return self._by_layer(parts, params, input, target, meta_batch, lr, index)
         shares = learns and alone(model)
         if shares:
             with same_randomness(input.device):
@@ -162,6 +164,7 @@ class MetaWeightNet(Algorithm):
 
     def _by_layer(
         self,
+        parts: Parts,
         params: Params,
         input: Tensor,
         target: Tensor,
@@ -170,7 +173,7 @@ class MetaWeightNet(Algorithm):
         index: Tensor | None,
     ) -> dict[str, Tensor]:
         model, before = self.trainable_module, random_state(input.device)
-        run = Pass(model, input, target)
+        run = Pass(model, parts, input, target)
         weights = self.weigh(run.losses)
         step = run.gradient(weights.detach())
         virtual = {name: p - lr * s for (name, p), s in zip(params.items(), step, strict=True)}
