@@ -74,6 +74,26 @@ def shards(tmp_path):
     return root
 
 
+@pytest.fixture
+def records(tmp_path):
+    """A folder as TFDS keeps a data set that was prepared."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    tf = pytest.importorskip("tensorflow")
+    root = tmp_path / "tfds"
+    image = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
+    features = tfds.features.FeaturesDict({"image": image, "label": tfds.features.ClassLabel(names=list(CLASSES))})
+
+    def split(count):
+        rows = {"image": np.stack([np.asarray(picture(i % 3, i)) for i in range(count)]), "label": [i % 3 for i in range(count)]}  # fmt: skip
+        return tf.data.Dataset.from_tensor_slices(rows)
+
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="animals", version="1.0.0", features=features, data_dir=root, disable_shuffling=True,
+        split_datasets={"train": split(24), "test": split(6)},
+    )  # fmt: skip
+    return root
+
+
 def fields(small, path, **part):
     data = {"path": path, "validation": 0.25, "test_split": "test", "size": 8, **part}
     noise = {"name": "symmetric_exclusive", "rate": 0.4}
@@ -105,6 +125,15 @@ def test_hub_layout(small, hub, monkeypatch):
 
 def test_hub_stream(small, hub):
     check(load_data(load(fields(small, f"hfids/{hub}", download=True))))
+
+
+def test_tfds_stream(small, records):
+    recipe = fields(small, "tfds/animals", root=str(records))
+    data = load_data(load(recipe))
+    check(data)
+    assert load_data(load(recipe)).fingerprint() == data.fingerprint()
+    with pytest.raises(RecipeError, match=r"tfds/plants train cannot be read"):
+        load_data(load(fields(small, "tfds/plants", root=str(records))))
 
 
 def test_damaged_image_is_named_and_not_replaced(small, hub, monkeypatch):
