@@ -33,10 +33,9 @@ def noise_table(site: Site, here: str) -> str:
         for noise in COLUMNS:
             cells.append(_cell(found.get((method, noise)), best[noise]))
         body.append(cells)
-    seeds = sorted({s for r in rows for s in r["seeds"]})
     out = [
-        "Test accuracy in percent in the last epoch, in brackets in the epoch that a *noisy* validation split found best. "
-        f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; one seed tells orders, not differences of a point or two.\n",
+        "Test accuracy in percent in the last epoch, mean ± standard deviation over seeds, in brackets in the epoch that a *noisy* "
+        f"validation split found best. {_seeds(rows)}\n",
         table(["Method", *COLUMNS], body),
         "\nProtocol: recipe `cifar10_small`. CIFAR-10 re-encoded as JPEG, the first 300 training images of every class (10 of each "
         "held out clean for the methods that need them, a tenth as noisy validation), the first 200 test images of every class, a "
@@ -59,10 +58,30 @@ def _link(site: Site, method: str, here: str) -> str:
     return f"[{plain(method)}]({to(here, site.path_of(site.reg.raw.methods[method]['paper']))})"
 
 
+def _seeds(rows: list[dict[str, Any]]) -> str:
+    """Which columns stand on which seeds."""
+    columns: dict[tuple[int, ...], list[str]] = {}
+    for noise in COLUMNS:
+        seeds = tuple(sorted({s for r in rows if r["noise"] == noise for s in r["seeds"]}))
+        if seeds:
+            columns.setdefault(seeds, []).append(noise)
+    said = []
+    for seeds, names in sorted(columns.items(), key=lambda item: -len(item[0])):
+        of = f" ({', '.join(names)})" if len(columns) > 1 else ""
+        said.append(f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}{of}")
+    text = "; ".join(said)
+    alone = any(len(seeds) == 1 for seeds in columns)
+    return (
+        text[0].upper() + text[1:] + ("; one seed tells orders, not differences of a point or two." if alone else ".")
+    )
+
+
 def _cell(row: dict[str, Any] | None, best: float | None) -> str:
     if row is None:
         return "not run"
     last = f"{row['last']['mean']:.1f}"
     if row["last"]["mean"] == best:
         last = f"**{last}**"
+    if row["last"]["n"] > 1:
+        last += f" ± {row['last']['std']:.1f}"
     return f"{last} ({row['best']['mean']:.1f})" if row["best"] is not None else last

@@ -61,11 +61,15 @@ def run(method: str, noise: str, seed: int, data: str, extra: Mapping[str, Any] 
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row a method and noise, means and spreads over the seeds that were run."""
+    """One row a method and noise, means and spreads over the seeds that all methods of this noise were run with."""
+    seeds: dict[tuple[str, str], set[int]] = {}
+    for r in runs:
+        seeds.setdefault((r["noise"], r["method"]), set()).add(r["seed"])
+    shared = {noise: set.intersection(*(s for (n, _), s in seeds.items() if n == noise)) for noise, _ in seeds}
     rows = []
     for method in METHODS:
         for noise in NOISE:
-            found = [r for r in runs if r["method"] == method and r["noise"] == noise]
+            found = [r for r in runs if (r["method"], r["noise"]) == (method, noise) and r["seed"] in shared[noise]]
             if not found:
                 continue
             row: dict[str, Any] = {"method": method, "noise": noise, "seeds": sorted(r["seed"] for r in found)}
