@@ -94,3 +94,27 @@ def test_slopes_in_pieces(rows, monkeypatch):
     for piece in (2**18, 100):
         monkeypatch.setattr(_layers, "PIECE", piece)
         torch.testing.assert_close(_layers.slopes(layer, a, b, direction), wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_which_layer_is_trained_is_part_of_the_answer():
+    class Scaled(nn.Module):
+        """Right by layer only while nobody asks for the gradient of the last layer, whose weight is used twice."""
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.last(torch.tanh(self.first(x)) * self.last.weight[0])
+
+    torch.manual_seed(0)
+    model = Scaled().double()
+    algorithm, answers = LearningToReweight(model), []
+    x, y = torch.randn(12, 6, dtype=torch.float64), torch.arange(12) % 3
+    for trained in (model.first, model.last, model.first):
+        model.requires_grad_(False)
+        trained.requires_grad_(True)
+        algorithm(x[:7], y[:7], meta_batch=(x[7:], y[7:]))["loss"].backward()
+        answers.append(list(algorithm.layerwise.answers.values())[-1])
+    assert answers == [True, False, False]
+    assert list(algorithm.layerwise.answers.values()) == [True, False]
