@@ -46,6 +46,8 @@ def test_good(write):
         ("rate: 0.4", "rate: 1.4", 4, "less than or equal to 1"),
         ("method: elr", "method: erl", 5, "Did you mean 'elr'"),
         ("method: elr", "method: lamb", 5, "'lamb' is of kind optimizer"),
+        ("method: elr", "method: facenet", 5, r"'facenet' (metric_learning) needs more than class scores and labels"),
+        ("method: elr", "method: deep_ensembles", 5, r"'deep_ensembles' (ensembles) needs more than class scores"),
         ("method: elr", "method: {elr: {lamda: 3}}", 5, "elr takes no argument 'lamda'. Did you mean 'lam'"),
         ("method: elr", "method: learning_to_reweight", 2, "needs a clean set: data.clean_per_class"),
         ("method: elr", "method: {forward_correction: {T: [[1]]}}\nschedule: cosin", 6, "Did you mean 'cosine'"),
@@ -69,6 +71,15 @@ def test_every_problem_at_once(write):
     with pytest.raises(RecipeError) as caught:
         load(write(GOOD.replace("method: elr", "method: erl").replace("pair", "pear")))
     assert len(caught.value.problems) == 2
+
+
+def test_numbers_with_exponents(write):
+    """YAML 1.1 would read 1e-3 as text."""
+    text = GOOD.replace("lr: 0.1", "lr: 1e-3, weight_decay: 5E-4").replace("method: elr", "method: {elr: {lam: 3e0}}")
+    loaded = load(write(text), ["optimizer.sgd.momentum=9e-1"])
+    assert loaded.recipe.optimizer == {"sgd": {"lr": 0.001, "weight_decay": 0.0005, "momentum": 0.9}}
+    assert loaded.recipe.method == {"elr": {"lam": 3.0}}
+    assert load(write(GOOD.replace("0.1}", "'1e-3'}"))).recipe.optimizer == {"sgd": {"lr": "1e-3"}}
 
 
 def test_set_wins_and_is_named_in_errors(write):

@@ -325,7 +325,7 @@ def create(
 def _yaml(text: str, where: str) -> Any:
     from zoo.registry.yaml_io import parse
 
-    return parse(text, where)
+    return parse(text, where, exponents=True)
 
 
 @app.command()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from zoo.numerics import without_autocast
+from zoo.numerics import classes, wide, without_autocast
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -24,13 +23,12 @@ def reduce(losses: Tensor, reduction: str) -> Tensor:
     return losses.mean() if reduction == "mean" else losses.sum()
 
 
-def log_probabilities(logits: Tensor, target: Tensor, name: str) -> Tensor:
-    """``log softmax`` in at least float32, after a look at the shapes ``(N, K)`` and ``(N,)``."""
+def log_probabilities(logits: Tensor, target: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """``log softmax`` in at least float32 and int64 classes, after a look at the shapes ``(N, K)`` and ``(N,)``."""
     if logits.ndim != 2 or target.ndim != 1 or logits.shape[0] != target.shape[0]:
         raise ValueError(
             f"{name} takes logits (N, K) and classes (N,), received {tuple(logits.shape)} and {tuple(target.shape)}"
         )
-    if target.is_floating_point():
-        raise TypeError(f"{name} takes integer classes, received {target.dtype}")
+    target = classes(target, name)
     with without_autocast(logits.device.type):
-        return (logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits).log_softmax(1)
+        return wide(logits).log_softmax(1), target

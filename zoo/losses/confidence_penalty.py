@@ -41,7 +41,7 @@ class ConfidencePenalty(nn.Module):
         self.done += 1
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        log_p = log_probabilities(logits, target, "ConfidencePenalty")
+        log_p, target = log_probabilities(logits, target, "ConfidencePenalty")
         p = log_p.exp()
         entropy = -(p * log_p.masked_fill(p == 0, 0.0)).sum(1)  # p log p -> 0 where log p is -inf
         penalty = -entropy if self.threshold is None else (self.threshold - entropy).clamp_min(0)

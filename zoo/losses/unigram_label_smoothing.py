@@ -40,7 +40,7 @@ class UnigramLabelSmoothing(nn.Module):
         self.register_buffer("prior", counts / counts.sum())
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        log_p = log_probabilities(logits, target, "UnigramLabelSmoothing")
+        log_p, target = log_probabilities(logits, target, "UnigramLabelSmoothing")
         if log_p.shape[1] != len(self.prior):
             raise ValueError(f"the prior has {len(self.prior)} classes, the logits {log_p.shape[1]}")
         # A class without mass contributes 0 even where its log-probability is -inf.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from timm.task import TrainingTask
 from torch import Tensor, nn
 
-from zoo.numerics import wide, without_autocast
+from zoo.numerics import classes, wide, without_autocast
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -22,15 +23,13 @@ def reduce(losses: Tensor, reduction: str) -> Tensor:
     return losses.mean() if reduction == "mean" else losses.sum()
 
 
-def checked(logits: Tensor, target: Tensor, name: str) -> Tensor:
-    """The logits in at least float32, after a look at the shapes: ``(N, K)`` with ``(N,)`` integer classes."""
+def checked(logits: Tensor, target: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """The logits in at least float32 and int64 classes, after a look at the shapes: ``(N, K)`` with ``(N,)``."""
     if logits.ndim != 2 or target.ndim != 1 or logits.shape[0] != target.shape[0]:
         raise ValueError(
             f"{name} takes logits (N, K) and classes (N,), received {tuple(logits.shape)} and {tuple(target.shape)}"
         )
-    if target.is_floating_point():
-        raise TypeError(f"{name} takes integer classes, received {target.dtype}; soft targets have no meaning here")
-    return wide(logits)
+    return wide(logits), classes(target, name)
 
 
 class Criterion(nn.Module):
@@ -41,7 +40,7 @@ class Criterion(nn.Module):
 
     Raises:
         ValueError: unknown reduction, or shapes other than ``(N, K)`` and ``(N,)``.
-        TypeError: a target of floating point.
+        TypeError: a target that is not of integers.
     """
 
     def __init__(self, reduction: str = "mean") -> None:
@@ -51,13 +50,22 @@ class Criterion(nn.Module):
         self.reduction = reduction
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
-        """``(N, K)``, ``(N,)`` to ``(N,)``; the logits are float32 or wider."""
+        """``(N, K)``, ``(N,)`` to ``(N,)``; the logits are float32 or wider, the classes int64."""
         raise NotImplementedError
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        wide = checked(logits, target, type(self).__name__)
+        logits, target = checked(logits, target, type(self).__name__)
         with without_autocast(logits.device.type):
-            return reduce(self.per_sample(wide, target), self.reduction)
+            return reduce(self.per_sample(logits, target), self.reduction)
+
+
+def _with_classes(algorithm: Algorithm, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Before each step: labels of any integer type, or a clear error."""
+    target = args[1] if len(args) > 1 else kwargs.get("target")
+    if not isinstance(target, Tensor) or target.dtype == torch.int64 or algorithm.takes_soft_targets:
+        return None
+    target = classes(target, type(algorithm).__name__)
+    return ((args[0], target, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "target": target})
 
 
 class Algorithm(TrainingTask):
@@ -82,6 +90,7 @@ class Algorithm(TrainingTask):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    takes_soft_targets: ClassVar[bool] = False
     trainable_module: Any
     trust: Tensor | None
 
@@ -92,6 +101,7 @@ class Algorithm(TrainingTask):
             raise ValueError(f"num_samples is the size of the training set, received {num_samples}")
         self.trainable_module = model
         self.num_samples = num_samples
+        self.register_forward_pre_hook(_with_classes, with_kwargs=True)
         self.register_buffer("trust", None if num_samples is None else torch.full((num_samples,), torch.nan))
 
     def extra(self, name: str, value: Any) -> Any:
@@ -115,8 +125,10 @@ class Algorithm(TrainingTask):
             k: how many; all by default.
 
         Raises:
-            RuntimeError: nothing was remembered (no ``num_samples``, or no batch with ``index`` yet).
+            RuntimeError: nothing was remembered (no ``num_samples``, or no batch with ``index`` yet), or the method cannot tell.
         """
+        if "num_samples" not in inspect.signature(type(self).__init__).parameters:
+            raise RuntimeError(f"{type(self).__name__} does not tell which labels it distrusts")
         if self.trust is None or bool(self.trust.isnan().all()):
             raise RuntimeError(
                 f"{type(self).__name__} has seen no sample by index: construct it with num_samples=... "
@@ -148,6 +160,8 @@ class Supervised(Algorithm):
         criterion: called as ``criterion(logits, target)``; cross-entropy by default.
         num_samples: see :class:`Algorithm`.
     """
+
+    takes_soft_targets: ClassVar[bool] = True  # the criterion's business
 
     def __init__(self, model: nn.Module, criterion: nn.Module | None = None, num_samples: int | None = None) -> None:
         super().__init__(model, num_samples)

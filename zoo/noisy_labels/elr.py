@@ -50,6 +50,10 @@ class ELR(Algorithm):
         index = self.extra("index", index)
         output = self.trainable_module(input)
         logits = wide(output)
+        if logits.shape[1] != self.targets.shape[1]:
+            raise ValueError(
+                f"ELR keeps targets of {self.targets.shape[1]} classes, the network gives {logits.shape[1]}"
+            )
         p = logits.softmax(1).clamp(1e-4, 1 - 1e-4)
         with torch.no_grad():
             t = self.beta * self.targets[index] + ((1 - self.beta) * p / p.sum(1, keepdim=True)).to(self.targets.dtype)

@@ -66,7 +66,7 @@ class ForwardCorrection(Criterion):
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
         # log-space keeps it finite where p underflows; impossible transitions are -inf and drop out of the sum
-        return -(logits.log_softmax(1) + self.log_T.to(logits.dtype).T[target]).logsumexp(1)
+        return -(logits.log_softmax(1) + self.log_T.to(logits.dtype).T.index_select(0, target)).logsumexp(1)
 
 
 class BackwardCorrection(Criterion):
@@ -90,4 +90,4 @@ class BackwardCorrection(Criterion):
         self.register_buffer("inverse", torch.linalg.inv(matrix))
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
-        return (self.inverse.to(logits.dtype)[target] * -logits.log_softmax(1)).sum(1)
+        return (self.inverse.to(logits.dtype).index_select(0, target) * -logits.log_softmax(1)).sum(1)

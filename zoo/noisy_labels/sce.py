@@ -34,7 +34,8 @@ class SCE(Criterion):
         self.alpha, self.beta, self.A = alpha, beta, A
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
-        nll = F.cross_entropy(logits, target, reduction="none")
+        # -100 is no class here: torch would give it a loss of zero
+        nll = F.cross_entropy(logits, target, reduction="none", ignore_index=-(2**31))
         return self.alpha * nll - self.beta * self.A * -(-nll).expm1()
 
     def extra_repr(self) -> str:

@@ -41,13 +41,25 @@ def _construct_map(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct_map)
 
 
-def parse(text: str, where: str, first_line: int = 1) -> Any:
+class _Numbers(_Loader):
+    """1e-3 is a number, as in YAML 1.2; YAML 1.1 wants 1.0e-3 and reads text. A registry's short commits look like that too."""
+
+
+_Numbers.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]{1,3}\Z"),
+    list("-+0123456789"),
+)
+
+
+def parse(text: str, where: str, first_line: int = 1, exponents: bool = False) -> Any:
     """Parse one YAML document.
 
     Args:
         text: the document.
         where: file name for messages.
         first_line: line of the file at which ``text`` begins.
+        exponents: whether ``1e-3`` is a number, as it is in recipes.
 
     Raises:
         RegistryError: not YAML, duplicate keys, anchors or aliases, nesting too deep.
@@ -60,7 +72,7 @@ def parse(text: str, where: str, first_line: int = 1) -> Any:
                     raise RegistryError(
                         [f"{where}:{line}: anchors and aliases (& and *) are not allowed; write the value out"]
                     )
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Numbers if exponents else _Loader)
     except RegistryError:
         raise
     except yaml.MarkedYAMLError as error:

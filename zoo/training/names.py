@@ -26,6 +26,8 @@ SCHEDULES: dict[str, tuple[str, ...]] = {
     "one_cycle": ("max_lr", "pct_start", "div_factor", "final_div_factor"),
 }
 AUGMENTATIONS: dict[str, tuple[str, ...]] = {"shift": ("pixels",), "flip": ()}
+#: Categories whose losses and algorithms take class scores and one label a sample, which is what a recipe trains on.
+CLASSIFYING = ("noisy_labels", "losses")
 #: Arguments of a method that the engine supplies.
 SUPPLIED = ("model", "peer_model", "num_samples", "criterion")
 
@@ -51,23 +53,36 @@ class Training:
         return frozenset(getattr(self.target, "needs", ()) if self.is_algorithm else ())
 
 
-def of_kind(*kinds: str) -> list[str]:
-    """Ids of the registry's methods of these kinds."""
-    return [n for n, m in registry().raw.methods.items() if m["kind"] in kinds]
+def of_kind(*kinds: str, categories: tuple[str, ...] = ()) -> list[str]:
+    """Ids of the registry's methods of these kinds, in these categories if any are named."""
+    known = registry()
+    found = [n for n, m in known.raw.methods.items() if m["kind"] in kinds]
+    return [n for n in found if not categories or known.paper(known.method(n).paper).category in categories]
 
 
-def _method(name: str, kinds: tuple[str, ...], plain: tuple[str, ...], what: str) -> Method | None:
+def _method(
+    name: str, kinds: tuple[str, ...], plain: tuple[str, ...], what: str, categories: tuple[str, ...] = ()
+) -> Method | None:
     """The registry's record; None for a plain name."""
     if name in plain:
         return None
-    allowed = [*plain, *of_kind(*kinds)]
+    known = registry()
+    allowed = [*plain, *of_kind(*kinds, categories=categories)]
     try:
-        identity = registry().method_for(name)
+        identity = known.method_for(name)
     except UnknownName:
         raise UnknownName(what, name, allowed, f"One of: {', '.join(allowed)}.") from None
-    method = registry().method(identity)
+    method = known.method(identity)
     if method.kind not in kinds:
         raise UnknownName(what, name, allowed, f"{identity!r} is of kind {method.kind}.")
+    category = known.paper(method.paper).category
+    if categories and category not in categories:
+        raise UnknownName(
+            what,
+            name,
+            allowed,
+            f"{identity!r} ({category}) needs more than class scores and labels. One of: {', '.join(allowed)}.",
+        )
     return method
 
 
@@ -78,7 +93,9 @@ def training(value: Any) -> Training:
         UnknownName: no loss or algorithm of that name.
     """
     name, parameters = spec(value)
-    return Training(name, parameters, _method(name, ("algorithm", "loss"), ("cross_entropy", "ce"), "training method"))
+    return Training(
+        name, parameters, _method(name, ("algorithm", "loss"), ("cross_entropy", "ce"), "training method", CLASSIFYING)
+    )
 
 
 def optimizer(value: Any) -> tuple[str, dict[str, Any], Method | None]:

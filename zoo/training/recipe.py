@@ -219,7 +219,7 @@ def load(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | 
         path = _find(str(source))
         name, shown, text = path.stem, str(source) if Path(source).suffix else path.name, read_text(path, str(source))
     try:
-        data = parse(text, shown)
+        data = parse(text, shown, exponents=True)
     except RegistryError as error:
         raise RecipeError(error.problems) from None
     if not isinstance(data, dict):
@@ -259,7 +259,7 @@ def _pairs(overrides: Mapping[str, Any] | Iterable[str]) -> dict[str, Any]:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise RecipeError([f"--set {item}: it takes field=value, for example optimizer.sgd.lr=0.1"])
-        found[key] = parse(value, f"--set {item}")
+        found[key] = parse(value, f"--set {item}", exponents=True)
     return found
 
 
