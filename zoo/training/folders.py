@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zoo.training.recipe import Loaded
-from zoo.training.samples import Files, Samples
+from zoo.training.samples import Files, Samples, damage
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
 
@@ -81,12 +81,12 @@ def _side_of(loaded: Loaded, path: Path) -> int:
     try:
         with Image.open(path) as image:
             return min(image.size)
-    except OSError as error:
+    except damage() as error:
         raise loaded.error(("data", "path"), f"{path}: not an image that can be read: {error}") from None
 
 
 def _samples(paths: list[Path], labels: list[int], size: int, channels: int) -> Samples:
-    return Samples(Files(paths, size, channels).held(), torch.tensor(labels), _numbers(paths))
+    return Samples(Files(paths, size, channels).held(), torch.tensor(labels), _numbers(paths), paths)
 
 
 def _numbers(paths: list[Path]) -> Tensor | None:

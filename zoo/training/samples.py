@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,10 +21,23 @@ IN_MEMORY = 4 * 2**30
 
 
 def fit(image: Any, size: int, channels: int) -> Tensor:
-    """A PIL image as uint8 ``(channels, size, size)``: the short side resized to ``size``, the middle cut out."""
+    """A PIL image as uint8 ``(channels, size, size)``: the short side resized to ``size``, the middle cut out.
+
+    Grey values of 16 bits (mode ``I;16``) are divided by 257 and rounded, so that 65535 becomes 255.
+
+    Raises:
+        ValueError: pixels of 32 bits (modes ``I`` and ``F``), whose range no file states.
+    """
     import numpy as np
     from PIL import Image
 
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"mode {image.mode}, 32 bits a pixel, does not say which value is white; store it with 8 or 16 bits"
+        )
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     image = image.convert("L" if channels == 1 else "RGB")
     short = min(image.size)
     if short != size:
@@ -31,6 +46,15 @@ def fit(image: Any, size: int, channels: int) -> Tensor:
     left, top = (image.width - size) // 2, (image.height - size) // 2
     pixels = torch.from_numpy(np.array(image.crop((left, top, left + size, top + size))))
     return pixels.view(size, size, channels).permute(2, 0, 1).contiguous()
+
+
+def damage() -> tuple[type[Exception], ...]:
+    """What Pillow raises on files that are damaged, or larger than it decodes."""
+    from PIL import Image
+
+    bomb = Image.DecompressionBombError
+    found = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, OverflowError)
+    return (*found, struct.error, zlib.error, bomb)
 
 
 class Lazy:
@@ -85,7 +109,7 @@ class Lazy:
     def _decode(self, row: Any) -> Tensor:
         try:
             return self.read(row, lambda image: fit(image, self.size, self.channels))
-        except (OSError, SyntaxError) as error:  # Pillow's PNG reader raises both
+        except damage() as error:
             raise RecipeError([f"{self.name(row)}: not an image that can be read: {error}"]) from None
 
 
@@ -102,23 +126,26 @@ class Files(Lazy):
 @dataclass
 class Samples:
     """Images ``(N, C, H, W)``, uint8 or float in [0, 1], their labels ``(N,)`` and, where they were read from a source
-    with a fixed order, the position of each there ``(N,)``.
+    with a fixed order, the position of each there ``(N,)``; of a folder the file of each.
     """
 
     images: Tensor | Lazy
     labels: Tensor
     origin: Tensor | None = None
+    files: Sequence[Path] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, index: Tensor) -> Samples:
         images = self.images.subset(index) if isinstance(self.images, Lazy) else self.images[index]
-        return Samples(images, self.labels[index], None if self.origin is None else self.origin[index.cpu()])
+        origin = None if self.origin is None else self.origin[index.cpu()]
+        files = None if self.files is None else [self.files[i] for i in index.tolist()]
+        return Samples(images, self.labels[index], origin, files)
 
     def to(self, device: torch.device) -> Samples:
         images = self.images if isinstance(self.images, Lazy) else self.images.to(device)
-        return Samples(images, self.labels.to(device), self.origin)
+        return Samples(images, self.labels.to(device), self.origin, self.files)
 
     def first_of_each(self, count: int, classes: int) -> Samples:
         """The first ``count`` samples of every class, in their order.
