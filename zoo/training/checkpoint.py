@@ -24,9 +24,12 @@ from zoo.errors import ZooError
 from zoo.noisy_labels.base import Algorithm
 from zoo.training.distributed import World, like, whole
 from zoo.training.files import write_bytes
+from zoo.training.progress import FOLDER as TENSORBOARD
 
 FORMAT = 1
 FILE = "checkpoint.pt"
+METRICS, REPORT, SUSPECTS = "metrics.jsonl", "report.json", "suspects.csv"
+WEIGHTS = {name: f"{name}.safetensors" for name in ("best", "last")}
 _SHARDED = re.compile(r"checkpoint-\d{10}")
 
 
@@ -78,8 +81,19 @@ def remove_sharded(folder: Path, keep: Path | None = None) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Delete every checkpoint."""
-    (folder / FILE).unlink(missing_ok=True)
+    """Delete what a run writes: checkpoints, metrics, weights, report, suspects, TensorBoard's files. The rest stays."""
+    names = (FILE, METRICS, REPORT, SUSPECTS, *WEIGHTS.values())
+    cut_short = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.\d+\.tmp")  # what a killed process left
+    board = folder / TENSORBOARD
+    for path in [
+        *(folder / name for name in names),
+        *(p for p in folder.glob(".*.tmp") if cut_short.fullmatch(p.name)),
+        *board.glob("events.out.tfevents.*"),
+    ]:
+        if path.is_file() or path.is_symlink():
+            path.unlink()
+    if board.is_dir() and not board.is_symlink() and not any(board.iterdir()):
+        board.rmdir()
     remove_sharded(folder)
 
 

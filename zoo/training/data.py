@@ -149,7 +149,9 @@ def _read(loaded: Loaded, seed: int) -> tuple[Samples, Samples, tuple[str, ...]]
         raise loaded.error(("data", "test"), f"{part.name} has {total} samples, {size} were to be held out")
     split = getattr(data, part.name)(test=size, seed=seed)
     classes = tuple(str(i) for i in range(10))
-    return Samples(split.x_train, split.y_train), Samples(split.x_test, split.y_test), classes
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))  # how the split was drawn
+    train = Samples(split.x_train, split.y_train, order[:-size])
+    return train, Samples(split.x_test, split.y_test, order[-size:]), classes
 
 
 # --------------------------------------------------------------------------- augmentation of a batch

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from zoo.training.data import Data, Samples, augmenter, load_data
 from zoo.training.distributed import World, bare, distribute, world
 from zoo.training.progress import Progress, TensorBoard
 from zoo.training.recipe import Loaded, load
-from zoo.training.report import report
+from zoo.training.report import ranks, report, suspects_csv
 
 #: Rows of an evaluation pass.
 EVALUATE = 512
@@ -78,10 +78,10 @@ def train(
 
     Args:
         recipe: a YAML file, the name of a bundled recipe, its fields, or what :func:`zoo.training.recipe.load` returned.
-        out: folder for ``metrics.jsonl``, ``checkpoint.pt``, ``best.safetensors``, ``last.safetensors``, ``report.json``;
-            None keeps everything in memory.
+        out: folder for ``metrics.jsonl``, ``checkpoint.pt``, ``best.safetensors``, ``last.safetensors``, ``report.json``
+            and, of a method that ranks them, ``suspects.csv``; None keeps everything in memory.
         overrides: see :func:`zoo.training.recipe.load`.
-        fresh: start over even if ``out`` holds a checkpoint.
+        fresh: start over; what an earlier run wrote to ``out`` is removed once the recipe and its parts are checked.
         device: ``cpu``, ``cuda``, ``cuda:1``; by default a GPU if there is one.
         show: a progress bar.
         on_step: called with the number of steps done, after each.
@@ -164,7 +164,7 @@ class Engine:
             progress = state["progress"]
             self.step, self.best, self.seconds = progress["step"], progress["best"], progress["seconds"]
             self.total.fill_(progress["total"])
-        path = self.folder / "metrics.jsonl" if self.folder is not None and self.place.first else None
+        path = self.folder / checkpoint.METRICS if self.folder is not None and self.place.first else None
         self.metrics = checkpoint.Metrics(path, self.step // self.batches)
         if state is not None and not self.metrics.rows:
             self.metrics.rows = state["progress"]["rows"]
@@ -186,7 +186,7 @@ class Engine:
         recipe, started = self.recipe, time.perf_counter() - self.seconds
         board = TensorBoard(self.folder if self.place.first else None)
         steps = self.batches * recipe.epochs
-        with Progress(self.loaded.name, steps, self.step, self.show) as bar:
+        with closing(board), Progress(self.loaded.name, steps, self.step, self.show) as bar:
             for epoch in range(self.step // self.batches, recipe.epochs):
                 self._epoch(epoch, on_step, bar)
                 self.seconds = time.perf_counter() - started
@@ -196,7 +196,6 @@ class Engine:
                 bar.note(row)
                 self.total.zero_()
                 self._save()
-        board.close()
         return self._finish()
 
     def _epoch(self, epoch: int, on_step: Callable[[int], None] | None, bar: Progress) -> None:
@@ -320,7 +319,7 @@ class Engine:
         if self.folder is not None:
             about = {"recipe": self.loaded.name, "digest": self.recipe.digest(), "epoch": row["epoch"]}
             metadata = {"zoo": json.dumps(about)}  # one key: safetensors writes several in any order
-            path = self.folder / f"{name}.safetensors"
+            path = self.folder / checkpoint.WEIGHTS[name]
             checkpoint.save_weights(path, bare(self.network), metadata, self.place.first)
 
     def _finish(self) -> Result:
@@ -331,7 +330,12 @@ class Engine:
             fitted = round(self.accuracy(noisy), 4)
         self._weights("last", self.metrics.rows[-1])
         found = report(self.loaded, self.data, self.algorithm, self.metrics.rows, self.best, fitted, self.place)
+        ranked = self.folder is not None and ranks(self.algorithm)
+        found["suspects_file"] = checkpoint.SUSPECTS if ranked else None
         if self.folder is not None and self.place.first:
-            checkpoint.write_bytes(self.folder / "report.json", (json.dumps(found, indent=2) + "\n").encode())
+            table = suspects_csv(self.data, self.algorithm, self.recipe.data.path) if ranked else None
+            if table is not None:
+                checkpoint.write_bytes(self.folder / checkpoint.SUSPECTS, table)
+            checkpoint.write_bytes(self.folder / checkpoint.REPORT, (json.dumps(found, indent=2) + "\n").encode())
         self.place.barrier()
         return Result(found, self.metrics.rows, self.algorithm, self.data)

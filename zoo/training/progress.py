@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from pathlib import Path
 from typing import Any
+
+#: Where TensorBoard's files lie in the folder of a run.
+FOLDER = "tensorboard"
 
 
 class Progress:
@@ -55,10 +57,13 @@ class TensorBoard:
 
     def __init__(self, folder: Path | None) -> None:
         self._writer: Any = None
-        if folder is not None and importlib.util.find_spec("tensorboard") is not None:
+        if folder is None:
+            return
+        try:  # a look for the package is not enough: any folder of that name would count as one
             from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(folder / "tensorboard"))
+        except ImportError:
+            return
+        self._writer = SummaryWriter(str(folder / FOLDER))
 
     def add(self, row: dict[str, Any]) -> None:
         if self._writer is not None:

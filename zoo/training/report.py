@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,11 +43,41 @@ def ranking(suspects: Tensor, wrong: Tensor) -> dict[str, float]:
     return {"k": k, **{name: round(100 * value, 4) for name, value in figures.items()}}
 
 
+def ranks(algorithm: Algorithm) -> bool:
+    """Whether the algorithm has something to say in :meth:`~zoo.noisy_labels.base.Algorithm.suspects`."""
+    return algorithm.trust is not None and not bool(algorithm.trust.isnan().all())
+
+
 def suspects_of(algorithm: Algorithm, wrong: Tensor) -> dict[str, float] | None:
     """:func:`ranking` of what the algorithm mistrusts; None if it ranks nothing or no label is wrong."""
-    if algorithm.trust is None or not bool(wrong.any()) or bool(algorithm.trust.isnan().all()):
+    return ranking(algorithm.suspects(), wrong) if bool(wrong.any()) and ranks(algorithm) else None
+
+
+def suspects_csv(data: Data, algorithm: Algorithm, root: str | Path | None = None) -> bytes | None:
+    """``rank,trust,label,sample`` for every training sample that was seen, the least trusted label first.
+
+    ``trust`` is the method's own scale, the smaller the more suspect; ``label`` the name of the class that was given;
+    ``sample`` the file, relative to ``root`` where it lies in it, else the number in the source, else the number in the
+    training set. None if the algorithm ranks nothing.
+    """
+    if not ranks(algorithm):
         return None
-    return ranking(algorithm.suspects(), wrong)
+    assert algorithm.trust is not None
+    chosen = algorithm.suspects().cpu()
+    trust, labels = algorithm.trust.cpu()[chosen].tolist(), data.train.labels.cpu()[chosen].tolist()
+    samples: list[Any] = (chosen if data.train.origin is None else data.train.origin[chosen]).tolist()
+    if data.train.files is not None:
+        top = None if root is None else Path(root).expanduser()
+        files = (data.train.files[i] for i in chosen.tolist())
+        samples = [(f.relative_to(top) if top and f.is_relative_to(top) else f).as_posix() for f in files]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("rank", "trust", "label", "sample"))
+    table.writerows(
+        (i + 1, f"{t:.6g}", data.classes[k], sample)
+        for i, (t, k, sample) in enumerate(zip(trust, labels, samples, strict=True))
+    )
+    return text.getvalue().encode(errors="surrogateescape")  # file names need not be Unicode
 
 
 def report(
