@@ -26,7 +26,9 @@ def train(
     recipe: Annotated[str | None, typer.Argument(help="A YAML file, or the name of a bundled recipe.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<recipe>.")] = None,
     option: Set = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over, even if the folder holds a checkpoint.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over; what an earlier run wrote to the folder is removed.")
+    ] = False,
     device: Device = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -51,6 +53,8 @@ def train(
     for line in summary_lines(result):
         say(line)
     say(f"metrics, weights and report: {folder}")
+    if result["suspects_file"] is not None:
+        say(f"labels to look at first: {folder / result['suspects_file']}")
 
 
 def summary_lines(result: dict[str, Any]) -> list[str]:
