@@ -16,7 +16,7 @@ def run(method, noise, seed, last, best):
         "last": last,
         "best": best,
         "memorised": 1.0,
-        "suspects": None,
+        "suspects": 61.5 if method == "elr" else None,
     }
 
 
@@ -51,6 +51,15 @@ def test_columns_with_other_seeds_say_so(site):
     assert "**41.0** ± 1.4 (50.0)" in gce
     assert "**30.0** (31.0)" in gce
     assert gce.count("not run") == 3
+
+
+def test_suspects_and_published_figures_stand_in_tables_of_their_own(site):
+    lines = text(site, RUNS).splitlines()
+    (elr,) = [line for line in lines if "61.5" in line]
+    assert elr.count("|") == 7
+    published = [line for line in lines if "HanxunH" in line]
+    assert len(published) == 2
+    assert any("36.28" in line for line in published)
 
 
 def test_one_set_of_seeds_is_said_once(site):

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from zoo.site.context import Site, to
 from zoo.site.text import plain, table
 
-#: Test accuracy in the last epoch on all of CIFAR-10, as one third-party comparison reports it for one protocol of its own.
-PUBLISHED = {
-    "cross_entropy": (82.55, 64.79, 41.43, 17.20, 77.04),
-    "co_teaching": (89.03, 84.65, 57.95, 21.06, 56.33),
-    "elr": (89.37, 87.78, 85.69, 46.71, 89.11),
-    "dividemix": (96.04, 94.74, 94.56, 81.58, 93.50),
-}
-PUBLISHED_BY = "zjfheart/BadLabels, README: 50,000 training images, last epoch"
+Figures = tuple[float | None, ...]
+#: Test accuracy on all of CIFAR-10 as others report it: source and protocol, method, one figure a column.
+PUBLISHED: tuple[tuple[str, dict[str, Figures]], ...] = (
+    ("zjfheart/BadLabels, README; one protocol of its own, last epoch", {
+        "cross_entropy": (82.55, 64.79, 41.43, 17.20, 77.04),
+        "co_teaching": (89.03, 84.65, 57.95, 21.06, 56.33),
+        "elr": (89.37, 87.78, 85.69, 46.71, 89.11),
+        "dividemix": (96.04, 94.74, 94.56, 81.58, 93.50),
+    }),
+    ("shengliu66/ELR, README; ResNet-34", {"elr": (91.12, 91.43, 88.87, 80.69, 90.35)}),
+    ("HanxunH/SCELoss-Reproduce, README; best epoch", {
+        "cross_entropy": (84.70, 72.77, 54.14, 31.23, None),
+        "sce": (89.96, 84.65, 73.77, 36.28, None),
+    }),
+    ("IMAE, Table 6; ResNet-56, last epoch", {
+        "cross_entropy": (None, 63.3, None, None, None),
+        "mae_loss": (None, 66.9, None, None, None),
+        "imae": (None, 81.5, None, None, None),
+    }),
+)  # fmt: skip
 COLUMNS = ("symmetric 20", "symmetric 40", "symmetric 60", "symmetric 80", "asymmetric 40")
 
 
@@ -43,11 +56,17 @@ def noise_table(site: Site, here: str) -> str:
         "method has one setting in all columns; Co-teaching is told the rate, DivideMix warms up for 5 epochs. So small a setting "
         "shows what each loss does to wrong labels, not what it reaches at scale:\n",
         table(
-            ["Published", *COLUMNS],
-            [[_link(site, m, here), *(f"{v:.1f}" for v in values)] for m, values in PUBLISHED.items()],
+            ["Published", *COLUMNS, "Source"],
+            [
+                [_link(site, m, here), *("" if v is None else f"{v:g}" for v in values), plain(source)]
+                for source, figures in PUBLISHED for m, values in figures.items()
+            ],
         ),
-        f"\nSource: {plain(PUBLISHED_BY)}; another network, ten times the images and more epochs, so compare columns and not cells. "
+        "\nOther networks, ten times the images and more epochs, so compare columns and not cells. "
         "Run yours: `zoo compare --recipe cifar10_small --data FOLDER --noise symmetric_exclusive:0.4 --methods ce,gce,elr`.\n",
+        "Which labels are wrong? As many of the most suspected ones as there are wrong ones, and the percentage of them that is wrong; "
+        "chance is the share of wrong labels. A method may reach a good accuracy and rank no better than chance:\n",
+        table(["Suspects", *COLUMNS], [[_link(site, m, here), *_suspects(m, found)] for m in methods]),
     ]  # fmt: skip
     return "\n".join(out)
 
@@ -56,6 +75,11 @@ def _link(site: Site, method: str, here: str) -> str:
     if method not in site.reg.raw.methods:
         return "cross-entropy"
     return f"[{plain(method)}]({to(here, site.path_of(site.reg.raw.methods[method]['paper']))})"
+
+
+def _suspects(method: str, found: Mapping[tuple[str, str], dict[str, Any]]) -> list[str]:
+    rows = [found.get((method, noise)) for noise in COLUMNS]
+    return ["" if r is None or r["suspects"] is None else f"{r['suspects']['mean']:.1f}" for r in rows]
 
 
 def _seeds(rows: list[dict[str, Any]]) -> str:
