@@ -35,3 +35,11 @@ def test_labels_out_of_range(small, monkeypatch, label):
 def test_missing_clean_set(small, method):
     with pytest.raises(RecipeError, match=f"{method} needs a clean set: data.clean_per_class"):
         load(small(method=method))
+
+
+@pytest.mark.parametrize("method", ["learning_to_reweight", "meta_weight_net", "mlnt"])
+def test_look_ahead_over_shards(small, method):
+    data = {"name": "digits", "test": 300, "clean_per_class": 5}
+    load(small(method=method, data=data))
+    with pytest.raises(RecipeError, match=rf"{method} evaluates .* needs whole parameters, .*take parallel: ddp"):
+        load(small(method=method, data=data, parallel="fsdp2"))

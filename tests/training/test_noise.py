@@ -126,3 +126,11 @@ def test_long_tail_and_clean_split():
 def test_bad_input(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def test_labels_that_are_not_integers():
+    with pytest.raises(TypeError, match=r"takes integer classes, received torch\.float32"):
+        noisy_labels(torch.tensor([0.0, 1.7, 2.0]), "pair", 0.2, 3)
+    assert noisy_labels(torch.tensor([], dtype=torch.float32), "pair", 0.2, 3).dtype == torch.int64
+    small = torch.arange(9, dtype=torch.uint8) % 3
+    assert torch.equal(noisy_labels(small, "pair", 0.4, 3), noisy_labels(small.long(), "pair", 0.4, 3))

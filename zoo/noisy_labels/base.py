@@ -91,6 +91,8 @@ class Algorithm(TrainingTask):
 
     needs: ClassVar[frozenset[str]] = frozenset()
     takes_soft_targets: ClassVar[bool] = False
+    #: Evaluates the network at other parameters than its own, which needs whole ones.
+    looks_ahead: ClassVar[bool] = False
     trainable_module: Any
     trust: Tensor | None
 

@@ -56,6 +56,7 @@ class LearningToReweight(Algorithm):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"meta_batch"})
+    looks_ahead: ClassVar[bool] = True
 
     def __init__(self, model: nn.Module, num_samples: int | None = None, layerwise: bool = True) -> None:
         super().__init__(model, num_samples)

@@ -68,6 +68,7 @@ class MetaWeightNet(Algorithm):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"meta_batch", "lr"})
+    looks_ahead: ClassVar[bool] = True
 
     def __init__(
         self,

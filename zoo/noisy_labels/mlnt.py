@@ -54,6 +54,7 @@ class MLNT(Algorithm):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    looks_ahead: ClassVar[bool] = True
     steps: Tensor
 
     def __init__(

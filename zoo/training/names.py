@@ -153,6 +153,12 @@ def _method_problems(recipe: Recipe) -> Iterator[tuple[Where, str]]:
         yield ("method",), str(error)
         return
     yield from _unknown(("method", found.name), found.name, found.parameters, _names(found.target, set(SUPPLIED)))
+    if recipe.parallel == "fsdp2" and found.is_algorithm and getattr(found.target, "looks_ahead", False):
+        yield (
+            ("method",),
+            f"{found.name} evaluates the network at other parameters than its own, which needs whole parameters, and "
+            "parallel: fsdp2 leaves each process a part; take parallel: ddp",
+        )
     if "meta_batch" in found.needs and not recipe.data.clean_per_class:
         yield (
             ("data",),

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from zoo.numerics import classes
+
 #: Superclass (0..19) of each alphabetical CIFAR-100 fine label.
 CIFAR100_COARSE = (
     4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11, 6, 11, 5, 10, 7,
@@ -179,8 +181,10 @@ def noisy_labels(
 
     Raises:
         ValueError: unknown name, labels out of range, missing or superfluous features.
+        TypeError: labels that are not integers.
     """
-    labels = torch.as_tensor(labels, dtype=torch.int64).cpu()
+    labels = torch.as_tensor(labels)
+    labels = (classes(labels, "noisy_labels") if labels.numel() else labels.long()).cpu()  # an empty list has no type
     if labels.ndim != 1 or (len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes):
         raise ValueError(f"labels are (N,) in [0, {num_classes}), received shape {tuple(labels.shape)}")
     generator = torch.Generator().manual_seed(seed)
