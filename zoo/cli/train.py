@@ -82,19 +82,27 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
 def compare(
     methods: Annotated[str, typer.Option(help="Losses and algorithms, separated by commas: elr,gce,ce.")],
     data: Annotated[
-        str, typer.Option(help="digits, mnist5k, a folder of class folders, or hfds/<owner>/<name>.")
-    ] = "digits",
+        str | None,
+        typer.Option(help="digits, mnist5k, a folder of class folders, or hfds/<owner>/<name>; default: the recipe's."),
+    ] = None,
     recipe: Annotated[str, typer.Option(help="The recipe that all of them share.")] = "digits_compare",
     noise: Annotated[str | None, typer.Option(help="Generator and rate: pair:0.4; none: labels as they are.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
     epochs: Annotated[int | None, typer.Option(help="Epochs instead of the recipe's.")] = None,
-    option: Set = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Change a field for all, --set data.clean_per_class=10, or a parameter of one of the methods, "
+            "--set method.co_teaching.forget_rate=0.4.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default: runs/compare.")] = None,
     device: Device = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Train several methods under one protocol; print, draw and record how they end."""
+    """Train several methods under one protocol; print, draw and record how they end. A run that fails is said in its row."""
     from zoo.training.compare import compare as run
     from zoo.training.compare import numbers
 
@@ -111,14 +119,34 @@ def compare(
         device=device,
         show=not (quiet or as_json),
     )
+    failed = any(r["errors"] for r in result["rows"])
     if as_json:
         print_json(result)
-        return
+    else:
+        _print_comparison(result)
+        drawn = f"curves: {folder / 'compare.svg'}, " if result["curves"] else ""
+        say(f"{drawn}figures: {folder / 'compare.json'}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print_comparison(result: dict[str, Any]) -> None:
     columns = ["last", "best", "memorised", "suspects", "seconds"]
-    shown = [[r["method"], *(_spread(r[c]) for c in columns)] for r in result["rows"]]
+    shown, failed = [], []
+    for r in result["rows"]:
+        name = " ".join([r["method"], *(f"{k}={_short(v)}" for k, v in r["parameters"].items())])
+        last = _spread(r["last"]) if r["seeds"] else "failed"
+        shown.append([name, last, *(_spread(r[c]) for c in columns[1:])])
+        failed += [f"{r['method']} failed with seed {e['seed']}: {e['error']}" for e in r["errors"]]
     title = f"{result['setting']}; test accuracy in percent, best epoch by noisy validation"
     table(title, ["method", *columns], shown, right=columns)
-    say(f"curves: {folder / 'compare.svg'}, figures: {folder / 'compare.json'}")
+    for line in failed:
+        say(line)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 20 else text[:17] + "..."
 
 
 def _spread(figure: dict[str, float] | None) -> str:
