@@ -63,7 +63,9 @@ def noise_table(site: Site, here: str) -> str:
             ],
         ),
         "\nOther networks, ten times the images and more epochs, so compare columns and not cells. "
-        "Run yours: `zoo compare --recipe cifar10_small --data FOLDER --noise symmetric_exclusive:0.4 --methods ce,gce,elr`.\n",
+        "Run yours: `zoo compare --recipe cifar10_small --data FOLDER --noise symmetric_exclusive:0.4 --methods ce,gce,elr "
+        "--set data.clean_per_class=10`; Co-teaching with `--set method.co_teaching.forget_rate=0.4` (the share of wrong labels), "
+        "DivideMix with `--set method.dividemix.warmup=5`.\n",
         "Which labels are wrong? As many of the most suspected ones as there are wrong ones, and the percentage of them that is wrong; "
         "chance is the share of wrong labels. A method may reach a good accuracy and rank no better than chance:\n",
         table(["Suspects", *COLUMNS], [[_link(site, m, here), *_suspects(m, found)] for m in methods]),
