@@ -161,3 +161,20 @@ def work(rank: int, folder: str) -> None:
 def test_of_several_processes_the_first_writes(tmp_path):
     two(work, str(tmp_path))
     assert len(table(tmp_path)) == 1024
+
+
+def test_the_command_says_where_the_file_is(small, tmp_path):
+    import typer
+    import yaml
+    from typer.testing import CliRunner
+
+    from zoo.cli.train import add_to
+
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(small(epochs=1)), encoding="utf-8")
+    app = typer.Typer()
+    add_to(app)
+    done = CliRunner().invoke(app, ["train", str(path), "--out", str(tmp_path / "run"), "--device", "cpu", "-q"])
+    assert done.exit_code == 0
+    assert done.output.split()[-1].endswith("suspects.csv")
+    assert len(table(tmp_path / "run")) == 1280
