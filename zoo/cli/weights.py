@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zoo.cli.output import print_json, say, table
 from zoo.errors import UnknownName, WeightsError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zoo.hub.card import Facts
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Tag = Annotated[str | None, typer.Option(help="Which weights; default: the first. tag@commit for another commit.")]
@@ -143,21 +148,72 @@ def convert(
 
 
 def publish(
-    name: Annotated[str, typer.Argument(help="Model of the registry with bundled weights.")],
+    name: Annotated[
+        str, typer.Argument(help="Model of the registry with bundled weights, or the folder of a run of zoo train.")
+    ],
     to: Annotated[str, typer.Option(help="organisation/name on the Hub.")],
     tag: Tag = None,
     dry_run: Annotated[bool, typer.Option(help="Show what would be sent, send nothing.")] = True,
     folder: Annotated[Path | None, typer.Option(help="Keep the prepared files here.")] = None,
     collections: Annotated[bool, typer.Option(help="Also put paper and model into a collection, one a paper.")] = True,
+    licence: Annotated[
+        str | None, typer.Option("--licence", "--license", help="Of a run's weights; never guessed.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Of a run: last (default) or best.")] = None,
+    name_: Annotated[str | None, typer.Option("--name", help="Id of a run's model; default: from --to.")] = None,
     endpoint: Endpoint = None,
 ) -> None:
     """Publish a model's weights: safetensors, configuration, card and test vectors in one commit. Dry run by default."""
     import tempfile
 
-    import zoo
-    from zoo.hub.card import Facts
     from zoo.hub.publish import collect, prepare, push
     from zoo.hub.publish import collections as collections_of
+    from zoo.registry.lookup import registry
+
+    run = Path(name)
+    if (run / "report.json").is_file() or (run.is_dir() and registry().find(name) is None):
+        if tag is not None:
+            raise typer.BadParameter("--tag goes with a model of the registry; of a run --weights says which")
+        model, facts = _of_run(run, to, licence, weights, name_)
+    else:
+        given = {"--licence": licence, "--weights": weights, "--name": name_}
+        wrong = [option for option, value in given.items() if value is not None]
+        if wrong and registry().find(name) is not None:
+            raise typer.BadParameter(
+                f"{', '.join(wrong)}: only with the folder of a run; {name} is a name of the registry"
+            )
+        model, facts = _of_registry(name, tag)
+    with tempfile.TemporaryDirectory() as temporary:
+        bundle = prepare(model, facts, to, folder or Path(temporary))
+        say(str(bundle))
+        wanted = collections_of(facts, to) if collections else []
+        for collection in wanted:
+            say(f"  {collection}")
+        if dry_run:
+            say((bundle.folder / "README.md").read_text(encoding="utf-8"))
+            say("dry run: nothing was sent; --no-dry-run publishes", "yellow")
+            return
+        source = push(bundle, endpoint=endpoint)
+        say(f"published {source.repo} at {source.commit}", "green")
+        say(f"for registry.yaml: commit: {source.commit}, sha256: {source.sha256}, size: {source.size}")
+        for collection in wanted:
+            say(f"in collection {collect(collection.title, collection.namespace, collection.items, endpoint=endpoint)}")
+
+
+def _of_run(run: Path, to: str, licence: str | None, weights: str | None, name: str | None) -> tuple[nn.Module, Facts]:
+    from dataclasses import replace
+
+    from zoo.training.publish import from_run
+    from zoo.training.publish_facts import identity_of
+
+    identity = name or identity_of(to.rpartition("/")[2])
+    model, facts = from_run(run, licence or "", weights or "last", name=identity)
+    return model, replace(facts, zoo_commit=_commit())
+
+
+def _of_registry(name: str, tag: str | None) -> tuple[nn.Module, Facts]:
+    import zoo
+    from zoo.hub.card import Facts
     from zoo.registry.cite import bibtex
     from zoo.registry.lookup import registry
 
@@ -180,21 +236,7 @@ def publish(
         zoo_commit=_commit(),
         parameters=sum(p.numel() for p in model.parameters()),
     )
-    with tempfile.TemporaryDirectory() as temporary:
-        bundle = prepare(model, facts, to, folder or Path(temporary))
-        say(str(bundle))
-        wanted = collections_of(facts, to) if collections else []
-        for collection in wanted:
-            say(f"  {collection}")
-        if dry_run:
-            say((bundle.folder / "README.md").read_text(encoding="utf-8"))
-            say("dry run: nothing was sent; --no-dry-run publishes", "yellow")
-            return
-        source = push(bundle, endpoint=endpoint)
-        say(f"published {source.repo} at {source.commit}", "green")
-        say(f"for registry.yaml: commit: {source.commit}, sha256: {source.sha256}, size: {source.size}")
-        for collection in wanted:
-            say(f"in collection {collect(collection.title, collection.namespace, collection.items, endpoint=endpoint)}")
+    return model, facts
 
 
 def _commit() -> str:

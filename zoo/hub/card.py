@@ -26,6 +26,9 @@ class Facts:
         name: model id in the registry.
         architecture: plain timm architecture with these very keys, so that timm loads the repository alone; or None.
         zoo_commit: commit of zoo that published.
+        build: Python that makes ``model`` without weights, for a network that is no model of the registry; or nothing.
+        recipe: the recipe of the run as YAML, or nothing.
+        labels: names of the classes, or nothing.
     """
 
     name: str
@@ -39,6 +42,9 @@ class Facts:
     zoo_commit: str = "unknown"
     parameters: int = 0
     task: str = "image-classification"
+    build: str = ""
+    recipe: str = ""
+    labels: tuple[str, ...] = ()
 
     @classmethod
     def from_records(
@@ -122,15 +128,18 @@ def render(facts: Facts, repo: str) -> str:
     lines += [f"# {facts.name} ({c.tag})", ""]
     if facts.summary:
         lines += [_text(facts.summary), ""]
-    lines += [
-        "## Use",
-        "",
-        "```python",
-        "import zoo",
-        f'model = zoo.create("{facts.name}", pretrained="{c.tag}")',
-        "```",
-        "",
-    ]
+    lines += ["## Use", "", "```python"]
+    if facts.build:
+        lines += [
+            "from huggingface_hub import hf_hub_download",
+            "from safetensors.torch import load_file",
+            "",
+            facts.build,
+        ]
+        lines += [f'model.load_state_dict(load_file(hf_hub_download("{repo}", "model.safetensors")))', "model.eval()"]
+    else:
+        lines += ["import zoo", f'model = zoo.create("{facts.name}", pretrained="{c.tag}")']
+    lines += ["```", ""]
     if facts.architecture:
         lines += ["or with timm alone:", "", "```python", "import timm"]
         lines += [f'model = timm.create_model("hf-hub:{repo}", pretrained=True)', "```", ""]
@@ -156,6 +165,17 @@ def render(facts: Facts, repo: str) -> str:
                 f"| {_cell(m.name)} | {value} | {_cell(m.dataset)} | {_cell(m.protocol)} | {_cell(m.source)} |"
             )
         lines.append("")
+    if facts.recipe:
+        lines += [
+            "## Recipe",
+            "",
+            "For `zoo train`:",
+            "",
+            "```yaml",
+            facts.recipe.strip().replace("```", ""),
+            "```",
+            "",
+        ]
     lines += ["`test/vectors.safetensors` holds an input and the output for it; `zoo verify` replays them.", ""]
     if facts.papers:
         lines += ["## Papers", ""]

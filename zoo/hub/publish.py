@@ -103,6 +103,8 @@ def _config(model: nn.Module, facts: Facts) -> dict[str, Any]:
         "classifier": own.get("classifier"),
         "license": c.licence,
     }
+    if facts.labels:
+        cfg["label_names"] = list(facts.labels)
     config: dict[str, Any] = {"num_classes": c.classes, "pretrained_cfg": cfg}
     if hasattr(model, "num_features"):
         config["num_features"] = model.num_features

@@ -18,7 +18,18 @@ from zoo.noisy_labels.base import Algorithm, Supervised
 from zoo.training import names
 from zoo.training.data import Data
 from zoo.training.noise import transition_matrix
-from zoo.training.recipe import Loaded
+from zoo.training.recipe import Loaded, ModelPart
+
+
+def arguments_of(part: ModelPart, shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
+    """What the network is built with: the recipe's arguments, then those that the data decide and the network takes."""
+    arguments, own = dict(part.args), ":" in part.name
+    takes = parameters_of(load_target(part.name)) if own else {}
+    offered = {"num_classes": classes, "in_chans": shape[0], "in_features": math.prod(shape)}
+    for key, value in offered.items():
+        if key in takes or (not own and key != "in_features"):
+            arguments.setdefault(key, value)
+    return arguments
 
 
 def make_model(loaded: Loaded, data: Data, seed: int) -> nn.Module:
@@ -28,13 +39,9 @@ def make_model(loaded: Loaded, data: Data, seed: int) -> nn.Module:
         RecipeError: it cannot be built, or its output is not ``(N, number of classes)``.
     """
     part, (channels, height, width) = loaded.recipe.model, data.shape
-    arguments, swaps = dict(part.args), cast(dict[str, Any], part.swaps)
+    swaps = cast(dict[str, Any], part.swaps)
     own = ":" in part.name
-    takes = parameters_of(load_target(part.name)) if own else {}
-    offered = {"num_classes": len(data.classes), "in_chans": channels, "in_features": channels * height * width}
-    for key, value in offered.items():
-        if key in takes or (not own and key != "in_features"):
-            arguments.setdefault(key, value)
+    arguments = arguments_of(part, data.shape, len(data.classes))
     torch.manual_seed(seed)
     try:
         if own:

@@ -102,8 +102,15 @@ def report(
             "validation": 0 if data.validation is None else len(data.validation),
             "clean": 0 if data.meta is None else len(data.meta),
         },
+        "classes": list(data.classes),
+        "input": {"size": list(data.shape), "mean": _decimals(data.mean), "std": _decimals(data.std)},
         "global_batch": loaded.recipe.batch,
         "processes": place.size,
         "seconds": last["seconds"],
         "environment": environment(),
     }  # fmt: skip
+
+
+def _decimals(values: Tensor) -> list[float]:
+    """float32 values by the shortest decimals that name them: 0.1307, not 0.13070000708103180."""
+    return [float(str(v)) for v in values.flatten().cpu().numpy()]
