@@ -38,8 +38,9 @@ CATEGORIES = {
 }  # fmt: skip
 ALLOWED = {
     "errors": set(),
+    "pictures": set(),
     "registry": {"errors"},
-    "hub": {"errors", "registry", "hub"},
+    "hub": {"errors", "pictures", "registry", "hub"},
     "models": {"models", "numerics", *CATEGORIES},
     "factory": {"errors", "registry", "hub", "factory", "models", "claims", *CATEGORIES},
     "category": {"errors", "numerics", *CATEGORIES, "models"},

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import WeightsError
+from zoo.pictures import damage, eight_bits
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -64,7 +65,7 @@ def open_image(path: Path | str, channels: int = 3) -> Image.Image:
     Raises:
         WeightsError: not a picture, damaged, or larger than ``MAX_PIXELS``.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with warnings.catch_warnings():
@@ -72,8 +73,10 @@ def open_image(path: Path | str, channels: int = 3) -> Image.Image:
             picture = Image.open(path)
         if picture.width * picture.height > MAX_PIXELS:
             raise WeightsError(f"{path} has {picture.width} x {picture.height} pixels, more than {MAX_PIXELS:,}")
-        return picture.convert("L" if channels == 1 else "RGB")
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
+        return eight_bits(picture).convert("L" if channels == 1 else "RGB")
+    except WeightsError:
+        raise
+    except damage() as error:
         raise WeightsError(f"{path} is not a picture that can be read: {type(error).__name__}") from None
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from zoo.pictures import damage
 from zoo.training.recipe import Loaded
-from zoo.training.samples import Files, Samples, damage
+from zoo.training.samples import Files, Samples
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
 

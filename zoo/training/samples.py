@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from zoo.pictures import damage, eight_bits
 from zoo.training.recipe import RecipeError
 
 #: Decoded images are kept in memory up to this many bytes; beyond it every batch is decoded anew.
@@ -31,14 +30,7 @@ def fit(image: Any, size: int, channels: int) -> Tensor:
     import numpy as np
     from PIL import Image
 
-    if image.mode in ("I", "F"):
-        raise ValueError(
-            f"mode {image.mode}, 32 bits a pixel, does not say which value is white; store it with 8 or 16 bits"
-        )
-    if image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    image = image.convert("L" if channels == 1 else "RGB")
+    image = eight_bits(image).convert("L" if channels == 1 else "RGB")
     short = min(image.size)
     if short != size:
         wide, high = (max(size, round(side * size / short)) for side in image.size)
@@ -46,15 +38,6 @@ def fit(image: Any, size: int, channels: int) -> Tensor:
     left, top = (image.width - size) // 2, (image.height - size) // 2
     pixels = torch.from_numpy(np.array(image.crop((left, top, left + size, top + size))))
     return pixels.view(size, size, channels).permute(2, 0, 1).contiguous()
-
-
-def damage() -> tuple[type[Exception], ...]:
-    """What Pillow raises on files that are damaged, or larger than it decodes; no TypeError, which is a column misnamed."""
-    from PIL import Image
-
-    bomb = Image.DecompressionBombError
-    found = (OSError, SyntaxError, ValueError, IndexError, EOFError, OverflowError)
-    return (*found, struct.error, zlib.error, bomb)
 
 
 class Lazy:
