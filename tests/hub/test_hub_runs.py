@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from zoo.cli.app import app
 from zoo.errors import IntegrityError, LicenceError, UnknownName, WeightsError
 from zoo.hub import vectors
-from zoo.hub.card import render
+from zoo.hub.card import metadata, render
 from zoo.hub.publish import prepare
 from zoo.training.engine import train
 from zoo.training.publish import from_run
@@ -108,6 +108,8 @@ def test_best_weights_are_another_file(run):
     assert facts.checkpoint.metrics[0].value == result.report["best"]["test"]
     assert "these weights" in facts.checkpoint.metrics[0].protocol
     assert "not these weights" in facts.checkpoint.metrics[1].protocol
+    told = metadata(facts, "me/mine")["model-index"][0]["results"]  # for machines: only the figure of these weights
+    assert [m["value"] for r in told for m in r["metrics"]] == [result.report["best"]["test"]]
     kept = load_file(folder / "best.safetensors")
     assert all(torch.equal(v, kept[k]) for k, v in model.state_dict().items())
 

@@ -16,6 +16,8 @@ _HUB_LICENCES = {
     "apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
     "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "isc", "unlicense", "bsl-1.0", "gpl-3.0", "lgpl-3.0", "openrail",
 }  # fmt: skip
+#: Ends the protocol of a figure that stands on the card for comparison only.
+OTHER = "not these weights"
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def metadata(facts: Facts, repo: str) -> dict[str, Any]:
             source_url=m.source if m.source.startswith("https://") else None,
         )
         for m in checkpoint.metrics
+        if not m.protocol.endswith(OTHER)  # a table of results that is read by machines would take them for these
     ]
     data = ModelCardData(
         license=checkpoint.licence.casefold() if known else "other",

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, cast
 
 from zoo.errors import UnknownName
+from zoo.hub.card import OTHER
 from zoo.registry.schema import Metric
 
 if TYPE_CHECKING:
@@ -27,12 +28,12 @@ def metrics(recipe: Recipe, report: Mapping[str, Any], weights: str) -> tuple[Me
     held = f"{report['samples']['test']} held-out samples of {_data_name(recipe)}"
     found = []
     for which in (weights, *(w for w in WEIGHTS if w != weights)):
-        row, mine = report[which], "these weights" if which == weights else "not these weights"
+        row, mine = report[which], "these weights" if which == weights else OTHER
         if row is not None:
             protocol = f"{how[which]} ({row['epoch']} of {recipe.epochs}), one run with seed {recipe.seed}; {mine}"
             found.append(("top-1", row["test"], held, protocol))
     if report["noise"].get("memorised") is not None:
-        mine = "these weights" if weights == "last" else "not these weights"
+        mine = "these weights" if weights == "last" else OTHER
         protocol = f"last epoch ({report['last']['epoch']} of {recipe.epochs}), one run with seed {recipe.seed}; {mine}"
         found.append(
             ("wrong labels predicted", report["noise"]["memorised"], "the training labels that are wrong", protocol)
