@@ -42,7 +42,9 @@ def test_check_exists(paper: str, claim: str, check: str, seconds: float | None,
     assert callable(load_check(check))
 
 
-QUICK = [c for c in CLAIMS if c[3] is not None and c[3] <= QUICK_SECONDS]
+#: Claims about time: `zoo reproduce` judges them on a quiet machine, a busy one tells nothing.
+TIMED = {("meprop", "unified_is_faster")}
+QUICK = [c for c in CLAIMS if c[3] is not None and c[3] <= QUICK_SECONDS and c[:2] not in TIMED]
 
 
 @pytest.mark.slow
