@@ -46,9 +46,9 @@ def test_losses(name):
             loss(logits(), torch.tensor([label, 0, 1, 2]))
 
 
-def step(task, labels):
+def step(task, labels, dtype=torch.int64):
     torch.manual_seed(0)
-    x, clean = torch.randn(N, 6), (torch.randn(5, 6), torch.arange(5) % K)
+    x, clean = torch.randn(N, 6), (torch.randn(5, 6), (torch.arange(5) % K).to(dtype))
     given = {"epoch": 0.0, "lr": 0.1, "index": torch.arange(N), "meta_batch": clean, "peer": clean}
     return task(x, labels, **{k: v for k, v in given.items() if k in (*task.needs, "index")})["loss"]
 
@@ -60,7 +60,10 @@ def test_algorithms(name):
     labels = torch.tensor([1, 0, 1, 3])
     wanted = step(copy.deepcopy(task), labels)
     for dtype in (torch.int32, torch.uint8):
-        torch.testing.assert_close(step(copy.deepcopy(task), labels.to(dtype)), wanted, rtol=0, atol=0)
+        torch.testing.assert_close(step(copy.deepcopy(task), labels.to(dtype), dtype), wanted, rtol=0, atol=0)
+    if {"meta_batch", "peer"} & task.needs:
+        with pytest.raises(TypeError, match=r"(meta_batch|peer) of .* takes integer classes"):
+            step(task, labels, torch.float32)
     with pytest.raises(TypeError, match=r"takes integer classes, received torch\.float32"):
         step(task, labels.float())
 

@@ -60,12 +60,16 @@ class Criterion(nn.Module):
 
 
 def _with_classes(algorithm: Algorithm, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Before each step: labels of any integer type, or a clear error."""
+    """Before each step: labels of any integer type, those of clean and peer batches too, or a clear error."""
+    name = type(algorithm).__name__
     target = args[1] if len(args) > 1 else kwargs.get("target")
-    if not isinstance(target, Tensor) or target.dtype == torch.int64 or algorithm.takes_soft_targets:
-        return None
-    target = classes(target, type(algorithm).__name__)
-    return ((args[0], target, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "target": target})
+    if isinstance(target, Tensor) and target.dtype != torch.int64 and not algorithm.takes_soft_targets:
+        target = classes(target, name)
+        args, kwargs = ((args[0], target, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "target": target})
+    for key in ("meta_batch", "peer"):
+        if kwargs.get(key) is not None and kwargs[key][1].dtype != torch.int64:
+            kwargs = {**kwargs, key: (kwargs[key][0], classes(kwargs[key][1], f"{key} of {name}"))}
+    return args, kwargs
 
 
 class Algorithm(TrainingTask):

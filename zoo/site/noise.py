@@ -48,7 +48,7 @@ def noise_table(site: Site, here: str) -> str:
         body.append(cells)
     out = [
         "Test accuracy in percent in the last epoch, mean ± standard deviation over seeds, in brackets in the epoch that a *noisy* "
-        f"validation split found best. {_seeds(rows)}\n",
+        f"validation split found best. {_seeds(rows)}{_measured(data)}\n",
         table(["Method", *COLUMNS], body),
         "\nProtocol: recipe `cifar10_small`. CIFAR-10 re-encoded as JPEG, the first 300 training images of every class (10 of each "
         "held out clean for the methods that need them, a tenth as noisy validation), the first 200 test images of every class, a "
@@ -77,6 +77,14 @@ def _link(site: Site, method: str, here: str) -> str:
     if method not in site.reg.raw.methods:
         return "cross-entropy"
     return f"[{plain(method)}]({to(here, site.path_of(site.reg.raw.methods[method]['paper']))})"
+
+
+def _measured(data: Mapping[str, Any]) -> str:
+    """When and with what, where the record says so."""
+    if "environment" not in data:
+        return ""
+    found = data["environment"]
+    return f" Recorded {data['date']} on {found['platform']}, {found['device']}, torch {found['torch']}."
 
 
 def _suspects(method: str, found: Mapping[tuple[str, str], dict[str, Any]]) -> list[str]:

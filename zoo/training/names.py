@@ -55,9 +55,9 @@ class Training:
 
 def of_kind(*kinds: str, categories: tuple[str, ...] = ()) -> list[str]:
     """Ids of the registry's methods of these kinds, in these categories if any are named."""
-    known = registry()
-    found = [n for n, m in known.raw.methods.items() if m["kind"] in kinds]
-    return [n for n in found if not categories or known.paper(known.method(n).paper).category in categories]
+    raw = registry().raw
+    found = [(n, raw.papers[m["paper"]]["category"]) for n, m in raw.methods.items() if m["kind"] in kinds]
+    return [n for n, category in found if not categories or category in categories]
 
 
 def _method(
